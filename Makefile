@@ -1,0 +1,63 @@
+# make help lists the targets. Everything runs in .venv, which setup makes; no system package is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIPELINE ?= pipelines/demo.yaml
+RAY_ADDRESS ?=
+RUN ?=
+DATASET ?=
+SET ?=
+ARGS ?=
+DEMO := pipelines/demo
+ENCODER := $(DEMO)/encoder/checkpoint/open_clip_config.json
+RUN_ARGS := $(if $(RUN),--run $(RUN)) $(if $(DATASET),--dataset $(DATASET)) $(if $(RAY_ADDRESS),--ray-address $(RAY_ADDRESS))
+# The demo fetches from a server on this machine, which runs as long as the command behind -- does.
+SERVE := $(if $(filter pipelines/demo.yaml,$(PIPELINE)),$(BIN)/python $(DEMO)/server.py --)
+export HF_HUB_OFFLINE ?= 1
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help setup shards test chaos check bench submit clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(VENV)/.installed ## make .venv and install mmdata with the demo's encoder
+
+$(VENV)/.installed: pyproject.toml $(DEMO)/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "mmdata needs Python 3.10 or newer, found " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(DEMO)/requirements.txt
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+$(ENCODER): $(VENV)/.installed $(DEMO)/encoder/build.py $(DEMO)/encoder/map.safetensors
+	$(BIN)/python $(DEMO)/encoder/build.py
+	@touch $@
+
+shards: $(VENV)/.installed $(ENCODER) ## run PIPELINE= (the demo) into RUN= and DATASET=, here or on RAY_ADDRESS=
+	@$(SERVE) $(BIN)/mmdata run $(PIPELINE) $(SET) $(RUN_ARGS)
+
+submit: $(VENV)/.installed $(ENCODER) ## run PIPELINE= as a job of the cluster at RAY_ADDRESS=http://head:8265
+	@$(BIN)/mmdata submit $(PIPELINE) $(SET) $(RUN_ARGS)
+
+test: $(VENV)/.tests $(ENCODER) ## the tests, under ten minutes on two cores
+	$(BIN)/python -m pytest -q -m "not chaos and not bench" $(ARGS)
+
+chaos: $(VENV)/.tests $(ENCODER) ## the tests that kill workers and drivers again and again
+	$(BIN)/python -m pytest -q -m chaos $(ARGS)
+
+check: $(VENV)/.tests ## ruff, mypy and the layout rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layout.py
+
+bench: $(VENV)/.tests $(ENCODER) ## race against the named peers, paired; writes the README's table; ARGS=images|score|memory|resume
+	$(BIN)/python -m tests.bench $(ARGS)
+
+clean: ## remove what runs and the set-up made
+	rm -rf $(VENV) runs datasets $(DEMO)/encoder/checkpoint

@@ -1,0 +1,190 @@
+"""The commands. Only this file prints and exits; what a command does is in run/ and emit/."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn, Optional
+
+import typer
+
+from mmdata import __version__
+from mmdata.errors import MmdataError
+
+# Annotations of commands are read at run time by typer, which on Python 3.10 needs Optional.
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="pipeline file, for instance pipelines/demo.yaml")]
+Overrides = Annotated[
+    Optional[list[str]],
+    typer.Argument(metavar="[a.b=c ...]", help="options to override, for instance fetch.timeout_s=5"),
+]
+RunPath = Annotated[str, typer.Option("--run", metavar="PATH", help="run folder or URL  [runs/<name>]")]
+DatasetPath = Annotated[str, typer.Option("--dataset", metavar="PATH", help="dataset folder or URL  [datasets/<name>]")]
+RayAddress = Annotated[
+    str, typer.Option("--ray-address", metavar="HOST:PORT", help="a Ray cluster; empty for an embedded Ray")
+]
+InProcess = Annotated[bool, typer.Option("--in-process", help="without Ray, one shard after the other")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    """From lists of links and folders of media to training shards, with every sample accounted for.
+
+    Start with:  mmdata init links.parquet > my.yaml;  mmdata check my.yaml;  mmdata run my.yaml
+    """
+    if version:
+        print(f"mmdata {__version__}")
+        raise typer.Exit
+
+
+def _parts(name: str, until: str, help_text: str) -> None:
+    """Add the command that carries a run out until a part."""
+
+    def command(
+        pipeline: Pipeline,
+        overrides: Overrides = None,
+        run: RunPath = "",
+        dataset: DatasetPath = "",
+        ray_address: RayAddress = "",
+        in_process: InProcess = False,
+    ) -> None:
+        from mmdata.run.pipeline import Places, run_pipeline
+
+        run_pipeline(pipeline, overrides or [], Places(run, dataset, ray_address, in_process), until)
+
+    app.command(name, help=help_text)(command)
+
+
+_parts(
+    "run",
+    "report",
+    "Do all of it: ingest, score, select, emit, report. Doing it again goes on where it was stopped.\n\n"
+    "Examples:  mmdata run my.yaml   |   mmdata run my.yaml select.0.thresholds.clip_similarity.min=0.3",
+)
+_parts("ingest", "ingest", "Fetch, decode and stage; the first part of `run`.")
+_parts("score", "score", "Ingest what is missing, then score.")
+_parts("select", "select", "Ingest and score what is missing, then decide what to keep.")
+_parts("emit", "emit", "Everything but the report.")
+_parts("report", "report", "Everything that is missing, then the report page.")
+
+
+@app.command()
+def check(pipeline: Pipeline, overrides: Overrides = None) -> None:
+    """Validate a pipeline file and show what would run; does no work.
+
+    Example:  mmdata check pipelines/demo.yaml
+    """
+    from mmdata.run.pipeline import describe
+
+    print(describe(pipeline, overrides or []))
+
+
+@app.command()
+def init(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="a table of links, for instance links.parquet")],
+) -> None:
+    """Print a pipeline file made by looking at a table's columns.
+
+    Example:  mmdata init links.parquet > my.yaml
+    """
+    from mmdata.run.init import pipeline_for
+
+    print(pipeline_for(table), end="")
+
+
+@app.command()
+def status(run: Annotated[str, typer.Argument(metavar="RUN", help="run folder, for instance runs/demo")]) -> None:
+    """Funnel, rates and time left of a running or finished run.
+
+    Example:  mmdata status runs/demo
+    """
+    from mmdata.run.pipeline import print_status
+
+    print_status(run)
+
+
+@app.command()
+def verify(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="dataset folder, for instance datasets/demo")],
+) -> None:
+    """Hold every file of a dataset against its manifest: hashes, tar structure, counts; exit 8 on damage.
+
+    Example:  mmdata verify datasets/demo
+    """
+    from mmdata.run.pipeline import verify_dataset
+
+    print(verify_dataset(dataset))
+
+
+@app.command()
+def show(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="dataset folder, for instance datasets/demo")],
+    key: Annotated[str, typer.Argument(metavar="[KEY]", help="one sample; the first few without it")] = "",
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="also write the sample's parts as files")] = "",
+) -> None:
+    """Look at samples of a dataset.
+
+    Examples:  mmdata show datasets/demo   |   mmdata show datasets/demo emoji-000000000007 --out /tmp
+    """
+    from mmdata.run.show import show_samples
+
+    for line in show_samples(dataset, key, out):
+        print(line)
+
+
+@app.command()
+def submit(
+    pipeline: Pipeline,
+    overrides: Overrides = None,
+    run: RunPath = "",
+    dataset: DatasetPath = "",
+    ray_address: RayAddress = "",
+) -> None:
+    """Run a pipeline as a job of a Ray cluster, follow its log, and end as the job ends.
+
+    Example:  mmdata submit my.yaml --ray-address http://head:8265 --run s3://bucket/runs/my --dataset s3://bucket/my
+    """
+    from mmdata.run.pipeline import Places
+    from mmdata.run.submit import submit_job
+
+    raise typer.Exit(submit_job(pipeline, overrides or [], Places(run, dataset, ray_address, False)))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has and lacks for mmdata.
+
+    Example:  mmdata doctor
+    """
+    from mmdata.run.doctor import findings
+
+    ok = True
+    for finding in findings():
+        ok &= finding.ok
+        print(f"{'ok  ' if finding.ok else 'LACK'}  {finding.what}: {finding.detail}")
+    raise typer.Exit(0 if ok else 1)
+
+
+def main() -> NoReturn:
+    """Run the command line; errors of ours become one message and their exit code, signals 130 and 143."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except MmdataError as error:
+        print(f"mmdata: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("mmdata: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(0)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    print("mmdata: terminated; the same command goes on from here", file=sys.stderr)
+    sys.exit(143)

@@ -1,0 +1,1 @@
+"""The final dataset: shards, sidecars, index, manifest, card and report."""

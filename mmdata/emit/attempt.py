@@ -1,0 +1,89 @@
+"""Files of one attempt: written whole and durable under `.attempts/<attempt>/`, hashed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from mmdata.shards import storage
+from mmdata.shards.commits import FileRecord
+
+ATTEMPTS = ".attempts"
+_BUFFER_BYTES = 1 << 20
+
+
+class HashedFile(io.RawIOBase):
+    """A binary file that is only written, from start to end, and hashed on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self.size_bytes = 0
+        self._known = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size_bytes
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        self._sha256.update(data)
+        self._file.write(data)
+        self.size_bytes += len(data)
+        return len(data)
+
+    def unhashed(self) -> BinaryIO:
+        """The file itself, for a writer that hashes what it writes; it tells with `trust`."""
+        return self._file
+
+    def trust(self, size_bytes: int, sha256: str) -> None:
+        """Size and hash of what was written by way of `unhashed`."""
+        self.size_bytes = size_bytes
+        self._known = sha256
+
+    @property
+    def sha256(self) -> str:
+        return self._known or self._sha256.hexdigest()
+
+
+class AttemptFiles:
+    """Writes the files of one attempt; `records` says what they are and where they wait to be published."""
+
+    def __init__(self, dataset_root: str, attempt: str, scratch: Path) -> None:
+        self._root = dataset_root
+        self._folder = storage.join(ATTEMPTS, attempt)
+        self._remote = storage.is_remote(dataset_root)
+        self._scratch = scratch
+        self.records: list[FileRecord] = []
+
+    @contextlib.contextmanager
+    def open(self, path: str) -> Iterator[HashedFile]:
+        """A new file with the final path `path`; durable and recorded when the block ends well."""
+        waiting = storage.join(self._folder, path)
+        target = storage.join(self._root, waiting)
+        local = self._scratch / path.replace("/", "+") if self._remote else storage.local_path(target)
+        with storage.storage_errors(target):
+            local.parent.mkdir(parents=True, exist_ok=True)
+            with local.open("wb", buffering=_BUFFER_BYTES) as file:
+                hashed = HashedFile(file)
+                yield hashed
+                storage.fsync_file(file)
+        if self._remote:
+            storage.upload(local, target)
+        self.records.append(FileRecord(path, hashed.size_bytes, hashed.sha256, waiting))
+
+    def put(self, path: str, data: bytes) -> None:
+        """A small file, whole."""
+        with self.open(path) as file:
+            file.write(data)
+
+
+def json_bytes(tree: object) -> bytes:
+    """A small tree as JSON to read: indented, keys in the order given, the same bytes for the same tree."""
+    return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode()

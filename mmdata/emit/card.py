@@ -1,0 +1,116 @@
+"""README.md of a dataset: a card that Hugging Face `datasets` loads by, and the facts about the data as text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from mmdata.emit.manifest import DatasetFacts
+
+_MOST_LINES = 30  # of a table whose length the data decide
+
+
+def card_text(manifest: Mapping[str, Any], facts: DatasetFacts) -> str:
+    """The card of a dataset; manifest: the tree of manifest.json. It holds no caption and no link."""
+    front = yaml.safe_dump(_front_matter(manifest), sort_keys=False, allow_unicode=True)
+    sections = [
+        f"---\n{front}---\n\n# {facts.name}\n",
+        _what(manifest),
+        _funnel(manifest, facts),
+        _table("Sources", ("source", "samples"), manifest["sources"]),
+        _table("Licences", ("licence", "samples"), manifest["licences"]),
+        _pixels(manifest),
+        _loading(manifest),
+        f"## Digest\n\n`{manifest['digest']}`: sha256 of the sorted lines `sha256 bytes path` over shards, "
+        "sidecars and index. `mmdata verify` checks every file.\n",
+    ]
+    return "\n".join(section for section in sections if section)
+
+
+def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    folder, ending = ("parquet/", "parquet") if "parquet" in manifest["formats"] else ("", "tar")
+    configs = [
+        {
+            "config_name": modality,
+            "data_files": [
+                {"split": split, "path": f"{folder}{modality}/{split}/*.{ending}"} for split in sorted(by_split)
+            ],
+        }
+        for modality, by_split in manifest["samples"].items()
+    ]
+    return {"pretty_name": manifest["name"], "tags": ["mmdata", "webdataset"], "configs": configs}
+
+
+def _what(manifest: Mapping[str, Any]) -> str:
+    lines = ["| modality | split | samples | shards | bytes |", "|---|---|--:|--:|--:|"]
+    for modality, by_split in manifest["samples"].items():
+        for split, counts in by_split.items():
+            shown = (counts["samples"], counts["shards"], counts["bytes"])
+            lines.append(f"| {modality} | {split} | " + " | ".join(f"{number:,}" for number in shown) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _funnel(manifest: Mapping[str, Any], facts: DatasetFacts) -> str:
+    lines = ["## From rows to samples", "", f"{manifest['rows']:,} rows were given.", ""]
+    lines += ["| reason | rows |", "|---|--:|"]
+    ordered = sorted(manifest["reasons"].items(), key=lambda item: (item[0] != "ok", -item[1], item[0]))
+    lines += [f"| {reason} | {number:,} |" for reason, number in ordered]
+    if facts.rules:
+        lines += ["", "Selected by, in this order:", ""]
+        counts = facts.selection.rules
+        for number, (name, options) in enumerate(facts.rules):
+            text = json.dumps(dict(options), ensure_ascii=False)
+            after = f": dropped {counts[number].dropped:,} of {counts[number].given:,}" if number < len(counts) else ""
+            lines.append(f"{number + 1}. `{name}: {text.replace('`', ' ')}`{after}")
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str, head: tuple[str, str], counts: Mapping[str, int]) -> str:
+    if not counts:
+        return ""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    lines = [f"## {title}", "", f"| {head[0]} | {head[1]} |", "|---|--:|"]
+    lines += [f"| {_plain(name)} | {number:,} |" for name, number in ordered[:_MOST_LINES]]
+    if len(ordered) > _MOST_LINES:
+        rest = sum(number for _, number in ordered[_MOST_LINES:])
+        lines.append(f"| {len(ordered) - _MOST_LINES} others | {rest:,} |")
+    return "\n".join(lines) + "\n"
+
+
+def _pixels(manifest: Mapping[str, Any]) -> str:
+    normalise, channels = manifest["normalise"], manifest["channels"]
+    text = (
+        f"## Pixels\n\nA loader gives a model `(value / 255 - mean) / std` with `{normalise['name']}`: "
+        f"mean {normalise['mean']}, std {normalise['std']}.\n"
+    )
+    if channels:
+        text += f"\nMeasured over the kept pictures, range 0 to 1: mean {channels['mean']}, std {channels['std']}.\n"
+    return text
+
+
+def _loading(manifest: Mapping[str, Any]) -> str:
+    if not manifest["samples"]:
+        return ""
+    modality, by_split = next(iter(manifest["samples"].items()))
+    split = "train" if "train" in by_split else next(iter(by_split))
+    lines = ["## Loading", "", "```python", "from datasets import load_dataset", ""]
+    lines += [f'dataset = load_dataset(DATASET, "{modality}", split="{split}")', "```"]
+    if "webdataset" in manifest["formats"]:
+        shards = by_split[split]["shards"]
+        numbers = f"{{00000..{shards - 1:05d}}}" if shards > 1 else "00000"
+        tars = f"{modality}/{split}/{numbers}.tar"
+        lines += ["", "```python", "import webdataset as wds", ""]
+        lines += [f'dataset = wds.WebDataset(DATASET + "/{tars}", shardshuffle=100)', "```", "", "```sh"]
+        lines += ["# open_clip wants webdataset <= 0.2.86"]
+        lines += [f"python -m open_clip_train.main --dataset-type webdataset --train-data \"$DATASET\"'/{tars}'", "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text of strangers as one cell of a table: no markup, no line end, at most 80 characters."""
+    return re.sub(r"[\s|`<>\[\]\\*_&]+", " ", text).strip()[:80]

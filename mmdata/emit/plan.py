@@ -1,0 +1,114 @@
+"""Which shards of the dataset every window of staged shards becomes: known beforehand, so windows need no order.
+
+A window is a run of consecutive staged shards. Its kept samples are cut, by modality, split and set of parts, into
+nearly equal shards; their numbers go on from window to window. So any window can be emitted by any task at any time,
+and gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from mmdata.config import EmitOptions
+from mmdata.select.counts import SelectionCounts, schema_of_text, schema_text
+
+
+@dataclass(frozen=True)
+class StagedShard:
+    """Where one shard of a run lies; scores by scorer, in the order of the pipeline file."""
+
+    shard: int
+    staged: str
+    ledger: str
+    selection: str
+    scores: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Output:
+    """The shards that one modality, split and set of parts of a window becomes: numbers from `first_shard` on.
+
+    parts: "" where the ledger does not say which parts samples have; then a shard may hold several kinds of picture.
+    sizes: samples of each shard.
+    """
+
+    modality: str
+    split: str
+    parts: str
+    first_shard: int
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WindowJob:
+    """All that a task needs to emit one window: paths, numbers and options. Small, and JSON both ways."""
+
+    window: int
+    seed: int
+    formats: tuple[str, ...]
+    shards: tuple[StagedShard, ...]
+    outputs: tuple[Output, ...]
+    own: dict[str, str]  # by modality, schema of the source's own columns over the whole run, as text
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what the window must become, without places; for the commit record."""
+        tree = {**asdict(self), "shards": [shard.shard for shard in self.shards]}
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+    def own_schema(self, modality: str) -> pa.Schema:
+        return schema_of_text(self.own[modality]) if modality in self.own else pa.schema([])
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> WindowJob:
+        return cls(
+            data["window"],
+            data["seed"],
+            tuple(data["formats"]),
+            tuple(StagedShard(**shard) for shard in data["shards"]),
+            tuple(Output(**{**output, "sizes": tuple(output["sizes"])}) for output in data["outputs"]),
+            dict(data["own"]),
+        )
+
+
+def plan_windows(
+    shards: Sequence[StagedShard], counts: SelectionCounts, options: EmitOptions, *, seed: int
+) -> list[WindowJob]:
+    """One job a window, in order; one of which nothing is kept has no outputs. `shards` in order of their numbers."""
+    own = {modality: schema_text(schema) for modality, schema in sorted(counts.own.items())}
+    by_shard: dict[int, Counter[tuple[str, str, str]]] = {}
+    for kept in counts.kept:
+        by_shard.setdefault(kept.shard, Counter())[kept.modality, kept.split, kept.parts] += kept.samples
+    next_shard: Counter[tuple[str, str]] = Counter()
+    jobs: list[WindowJob] = []
+    for start in range(0, len(shards), options.window_shards):
+        window = tuple(shards[start : start + options.window_shards])
+        samples: Counter[tuple[str, str, str]] = Counter()
+        for shard in window:
+            samples.update(by_shard.get(shard.shard, {}))
+        outputs = []
+        for (modality, split, parts), number in sorted(samples.items()):
+            sizes = cut(number, options.samples_per_shard)
+            outputs.append(Output(modality, split, parts, next_shard[modality, split], sizes))
+            next_shard[modality, split] += len(sizes)
+        jobs.append(WindowJob(len(jobs), seed, tuple(options.formats), window, tuple(outputs), own))
+    return jobs
+
+
+def cut(samples: int, samples_per_shard: int) -> tuple[int, ...]:
+    """Sizes of max(1, round(samples / samples_per_shard)) shards that differ by one at most; none for no samples."""
+    if samples == 0:
+        return ()
+    shards = max(1, (2 * samples + samples_per_shard) // (2 * samples_per_shard))
+    small, larger = divmod(samples, shards)
+    return (small + 1,) * larger + (small,) * (shards - larger)

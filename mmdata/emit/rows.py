@@ -1,0 +1,118 @@
+"""The kept rows of a window as tables: our columns, the scores, and the source's own columns, row by row the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mmdata.emit.plan import Output, StagedShard, WindowJob
+from mmdata.errors import ShardError
+from mmdata.shards import ledger, storage
+
+_NOT_SCORES = {"key", "status", "reason", "detail"}
+TAKEN = {  # names in the final files that are ours or img2dataset's: an own column or score of that name is renamed
+    *("caption", "url", "key", "status", "error_message", "width", "height", "original_width", "original_height"),
+    *("sha256", "extra", "image", "images", "messages", "source", "language", "exif"),
+    *("width_px", "height_px", "original_width_px", "original_height_px"),
+}
+
+
+@dataclass(frozen=True)
+class WindowRows:
+    """Kept rows of a window, in the order of the staged shards.
+
+    rows: key, shard (number), repeat, split, parts, and the ledger's columns. scores: number and text columns.
+    """
+
+    rows: pa.Table
+    scores: pa.Table
+    own: pa.Table
+
+    def take(self, places: Sequence[int]) -> WindowRows:
+        """The rows at these places, in this order."""
+        chosen = pa.array(places, pa.int64())
+        return WindowRows(self.rows.take(chosen), self.scores.take(chosen), self.own.take(chosen))
+
+    def copies(self, output: Output, seed: int) -> list[tuple[str, int]]:
+        """Key in the dataset and place of every sample of an output, shuffled by a seeded hash of the key."""
+        chosen = pc.and_(
+            pc.and_(pc.equal(self.rows["modality"], output.modality), pc.equal(self.rows["split"], output.split)),
+            pc.equal(self.rows["parts"], output.parts),
+        )
+        places = np.flatnonzero(chosen.to_numpy())
+        picked = self.rows.select(["key", "repeat"]).take(pa.array(places))
+        copies = [
+            (copy_key(key, copy), int(place))
+            for key, repeat, place in zip(
+                picked["key"].to_pylist(), picked["repeat"].to_pylist(), places.tolist(), strict=True
+            )
+            for copy in range(1, repeat + 1)
+        ]
+        return sorted(copies, key=lambda copy: (shuffle_hash(seed, copy[0]), copy[0]))
+
+
+def copy_key(key: str, copy: int) -> str:
+    """Key of the `copy`-th time a sample is in the dataset: the first keeps its own, the second is `...-x02`."""
+    return key if copy == 1 else f"{key}-x{copy:02d}"
+
+
+def shuffle_hash(seed: int, key: str) -> bytes:
+    """Where a sample comes in the shuffled order of its window."""
+    return hashlib.md5(f"{seed}:emit:{key}".encode(), usedforsecurity=False).digest()
+
+
+def read_window(job: WindowJob) -> WindowRows:
+    """The kept rows of all shards of a window. Raises ShardError where tables do not belong together."""
+    parts = [_read_shard(shard) for shard in job.shards]
+    return WindowRows(
+        pa.concat_tables([part.rows for part in parts], promote_options="permissive").combine_chunks(),
+        pa.concat_tables([part.scores for part in parts], promote_options="permissive").combine_chunks(),
+        pa.concat_tables([_typed(job, part.own) for part in parts], promote_options="permissive").combine_chunks(),
+    )
+
+
+def _typed(job: WindowJob, own: pa.Table) -> pa.Table:
+    """Own columns with the types they have over the whole run, so that every window writes the same schema."""
+    types = {field.name: field.type for text in job.own for field in job.own_schema(text)}
+    return own.cast(pa.schema([pa.field(field.name, types.get(field.name, field.type)) for field in own.schema]))
+
+
+def _read_shard(shard: StagedShard) -> WindowRows:
+    chosen = ledger.read(shard.selection, ["key", "keep", "repeat", "split"])
+    keep = chosen["keep"]
+    table = ledger.read(shard.ledger)
+    _check_aligned(shard.selection, table["key"], chosen["key"])
+    ours = [name for name in table.column_names if name in ledger.RESERVED or name == "parts"]
+    own = [name for name in table.column_names if name not in ours]
+    rows = table.select(ours).filter(keep)
+    parts = rows["parts"] if "parts" in rows.column_names else pa.nulls(rows.num_rows, pa.string())
+    rows = rows.select([name for name in ours if name != "parts"]).append_column("parts", pc.fill_null(parts, ""))
+    rows = rows.append_column("shard", pa.array([shard.shard] * rows.num_rows, pa.int32()))
+    for name in ("repeat", "split"):
+        rows = rows.append_column(name, chosen[name].filter(keep))
+    scores: dict[str, pa.ChunkedArray] = {}
+    for scorer, path in shard.scores.items():
+        with storage.open_input(path) as file:
+            parquet = pq.ParquetFile(file)
+            plain = [field.name for field in parquet.schema_arrow if not pa.types.is_nested(field.type)]
+            scored = parquet.read(columns=plain)  # embeddings are many times the rest
+        _check_aligned(path, table["key"], scored["key"])
+        for field in scored.schema:
+            if field.name not in _NOT_SCORES:
+                free = field.name not in scores and field.name not in TAKEN
+                scores[field.name if free else f"{scorer}_{field.name}"] = scored[field.name].filter(keep)
+    # A table without columns forgets how many rows it has, so the key is in all three.
+    key = {"key": rows["key"]}
+    owned = table.select(own).filter(keep).add_column(0, "key", rows["key"])
+    return WindowRows(rows, pa.table({**key, **scores}), owned)
+
+
+def _check_aligned(path: str, keys: pa.ChunkedArray, theirs: pa.ChunkedArray) -> None:
+    if not keys.equals(theirs):
+        raise ShardError(f"{path}: its keys are not those of the ledger, row by row")

@@ -1,0 +1,1 @@
+"""Pictures: decode, transform, hash; one stage per file."""

@@ -1,0 +1,1 @@
+"""Running a pipeline: plan, parts, Ray, status."""

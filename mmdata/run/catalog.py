@@ -1,0 +1,108 @@
+"""The catalogue: every YAML name and the class behind it. To add a source, stage, scorer or rule, add its line here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmdata.config import Entry, FetchOptions, Pipeline
+from mmdata.errors import ConfigError
+from mmdata.options import build, nearest
+
+if TYPE_CHECKING:
+    from mmdata.select.rules import Rule
+    from mmdata.sources.rows import Source
+    from mmdata.stage import Stage
+
+SOURCES = {
+    "url_table": "mmdata.sources.url_table:UrlTable",
+    "webdataset": "mmdata.sources.webdataset:WebDataset",
+    "parquet_bytes": "mmdata.sources.parquet_bytes:ParquetBytes",
+    "image_folder": "mmdata.sources.image_folder:ImageFolder",
+}
+STAGES = {
+    "decode_image": "mmdata.image.decode_image:DecodeImage",
+    "hash_image": "mmdata.image.hash_image:HashImage",
+    "channel_stats": "mmdata.image.channel_stats:ChannelStats",
+}
+SCORERS = {
+    "image_text": "mmdata.score.image_text:ImageText",
+}
+RULES = {
+    "thresholds": "mmdata.select.thresholds:Thresholds",
+    "dedup": "mmdata.select.dedup:Dedup",
+    "subset": "mmdata.select.subset:Subset",
+}
+
+# What ingest gives every stage to begin with, and every rule: common columns, always there.
+FETCHED = frozenset({"raw", "caption", "url", "bytes", "raw_sha256", "language"})
+LOCAL_MODEL = "local-dir:"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The objects a pipeline file names, with relative paths made absolute."""
+
+    sources: dict[str, Source]
+    stages: list[Stage]
+    scorers: dict[str, Stage]
+    rules: list[Rule]
+    fetch: FetchOptions
+
+
+def resolve(pipeline: Pipeline) -> Resolved:
+    """The classes and options behind every name. Raises ConfigError for the first name, option or order that is wrong."""
+    folder = pipeline.folder
+    sources = {name: _make(SOURCES, entry, "kind", folder) for name, entry in pipeline.sources.items()}
+    stages = [_make(STAGES, entry, "stage", folder) for entry in pipeline.stages]
+    scorers = {entry.name: _make(SCORERS, entry, "scorer", folder) for entry in pipeline.score}
+    if len(scorers) < len(pipeline.score):
+        raise ConfigError(f"{pipeline.path}: score: a scorer may stand there once; give the second a pipeline of its own")
+    rules = [_make(RULES, entry, "rule", folder) for entry in pipeline.select]
+    check_order(pipeline, stages, list(scorers.values()))
+    fetch = replace(pipeline.fetch, hash_blocklist=absolute(pipeline.fetch.hash_blocklist, folder))
+    return Resolved(sources, stages, scorers, rules, fetch)
+
+
+def check_order(pipeline: Pipeline, stages: Iterable[Stage], scorers: Iterable[Stage]) -> None:
+    """Raise ConfigError where a stage reads what no stage before it writes."""
+    have = set(FETCHED)
+    for entry, stage in zip([*pipeline.stages, *pipeline.score], [*stages, *scorers], strict=True):
+        missing = sorted(stage.reads - have)
+        if missing:
+            writers = [name for name, place in STAGES.items() if set(missing) & load_class(place).writes]
+            hint = f"; put {' or '.join(writers)} before it" if writers else ""
+            raise ConfigError(f"{entry.where}: {entry.name} reads {', '.join(missing)}, which no stage before it writes{hint}")
+        have |= stage.writes
+
+
+def absolute(path: str, folder: Path) -> str:
+    """A path of the pipeline file as absolute; URLs, models by name and empty values as they are."""
+    if path.startswith(LOCAL_MODEL):
+        return LOCAL_MODEL + absolute(path.removeprefix(LOCAL_MODEL), folder)
+    if not path or "://" in path:
+        return path
+    return str((folder / path).absolute())
+
+
+def _make(catalog: Mapping[str, str], entry: Entry, kind: str, folder: Path) -> Any:
+    if entry.name not in catalog:
+        raise ConfigError(
+            f"{entry.where}: no such {kind}: {entry.name}{nearest(entry.name, catalog)}; allowed: {', '.join(catalog)}"
+        )
+    cls = load_class(catalog[entry.name])
+    options = dict(entry.options)
+    for name in ("path", "model"):
+        if isinstance(options.get(name), str) and (name == "path" or options[name].startswith(LOCAL_MODEL)):
+            options[name] = absolute(options[name], folder)
+    where = entry.where if kind == "kind" else f"{entry.where}.{entry.name}"
+    return cls.parse(options, where) if hasattr(cls, "parse") else build(cls, options, where)
+
+
+def load_class(place: str) -> Any:
+    """The class at `module:Name`."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

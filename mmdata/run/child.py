@@ -1,0 +1,138 @@
+"""The decoding child: runs isolated stages on batches from its standard input. Started by run/sandbox.py only.
+
+Protocol, both ways: 4 bytes big-endian length of a JSON header, the header, then the bytes of all parts it lists.
+A request is a batch of samples; each sample is answered by itself as soon as it is done, so that the parent knows which
+one kills the child. Never pickle: what comes back from a child that a hostile file took over is only data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import struct
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO
+
+from mmdata.errors import Reason, SampleError
+from mmdata.sample import RAW, Sample
+
+LENGTH = struct.Struct(">I")
+
+
+def pack(samples: Sequence[Sample], extra: dict[str, Any] | None = None) -> bytes:
+    """Samples, and a few plain values, as one message."""
+    header = json.dumps(
+        {
+            "samples": [
+                [s.key, s.columns, s.reason.value, s.detail, [[name, len(data)] for name, data in s.parts.items()]]
+                for s in samples
+            ],
+            **(extra or {}),
+        }
+    ).encode()
+    return b"".join([LENGTH.pack(len(header)), header, *(data for s in samples for data in s.parts.values())])
+
+
+def unpack(read: Callable[[int], bytes]) -> tuple[list[Sample], dict[str, Any]]:
+    """The samples and plain values of one message; `read(n)` gives exactly n bytes. Raises EOFError at the end."""
+    (length,) = LENGTH.unpack(read(LENGTH.size))
+    header = json.loads(read(length))
+    samples = []
+    for key, columns, reason, detail, parts in header.pop("samples"):
+        data = {name: read(size) for name, size in parts}
+        samples.append(Sample(key, data, columns, Reason(reason), detail))
+    return samples, header
+
+
+def run_stages(stages: Sequence[Any], sample: Sample) -> tuple[list[Sample], dict[str, float]]:
+    """One sample (and its children) through the stages; returns them with the seconds each stage took.
+
+    What a stage raises becomes the reason of the sample: SampleError its own, MemoryError `decode.oom`, anything else
+    `internal.error` with the error's name, since one stranger's file must not end the work on all others.
+    """
+    samples, seconds = [sample], dict[str, float]()
+    for stage in stages:
+        given = [s for s in samples if s.is_ok and has_parts(s, stage.reads)]
+        rest = [s for s in samples if not (s.is_ok and has_parts(s, stage.reads))]
+        if not given:
+            continue
+        start = time.perf_counter()
+        try:
+            samples = stage.process(given) + rest
+        except SampleError as error:
+            _end_all(given, error.reason, error.detail)
+        except MemoryError:
+            _end_all(given, Reason.DECODE_OOM, "over the memory limit")
+        except Exception as error:  # the one place where a stage's bug becomes a status
+            _end_all(given, Reason.INTERNAL, f"{stage.name}: {type(error).__name__}: {error}")
+        seconds[stage.name] = seconds.get(stage.name, 0.0) + time.perf_counter() - start
+    return samples, seconds
+
+
+def has_parts(sample: Sample, reads: frozenset[str]) -> bool:
+    """True where the sample has the parts that a stage reads; columns are the stage's own matter."""
+    if "raw" in reads and "raw" not in sample.parts:
+        return False
+    return "image" not in reads or sample.image_part is not None
+
+
+def _end_all(samples: Sequence[Sample], reason: Reason, detail: str) -> None:
+    for sample in samples:
+        sample.end(reason, detail)
+
+
+def main() -> None:
+    """Read one line of settings, then answer batches until the parent closes the pipe."""
+    from mmdata.run.catalog import STAGES, load_class
+
+    stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", buffering=1 << 16)
+    os.dup2(2, 1)  # whatever a native library prints must not get between the replies
+    settings = json.loads(stdin.readline())
+    stages = []
+    for name, options in settings["stages"]:
+        stage = load_class(STAGES[name])(**options)
+        stage.setup()
+        stages.append(stage)
+    _limit(settings["memory_bytes"], settings["cpu_s"])
+    _answer(stdin, stdout, stages)
+
+
+def _answer(stdin: BinaryIO, stdout: BinaryIO, stages: Sequence[Any]) -> None:
+    def read(size: int) -> bytes:
+        data = stdin.read(size)
+        if len(data) < size:
+            raise EOFError
+        return data
+
+    stdout.write(pack([], {"ready": True}))
+    stdout.flush()
+    while True:
+        try:
+            samples, _ = unpack(read)
+        except EOFError:
+            return
+        for sample in samples:
+            done, seconds = run_stages(stages, sample)
+            for each in done:
+                if len(each.parts) > 1:
+                    each.parts.pop(RAW, None)  # decoded: the raw bytes need not travel back
+            stdout.write(pack(done, {"seconds": seconds}))
+            stdout.flush()
+
+
+def _limit(memory_bytes: int, cpu_s: int) -> None:
+    """Limits of this process from here on: memory beyond what it has now, CPU time, no files written, no core dump."""
+    with open("/proc/self/statm") as file:
+        now_bytes = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now_bytes + memory_bytes,) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The last parts of a run: selection over all shards, and the dataset version that it and the emit config make."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmdata.counters import Counters
+from mmdata.emit.manifest import DatasetFacts, write_manifest
+from mmdata.emit.plan import StagedShard, WindowJob, plan_windows
+from mmdata.emit.space import check_space, needed_bytes
+from mmdata.emit.window import emit_window
+from mmdata.run.driver import EMIT_PREFIX, Driver
+from mmdata.run.hashes import hash_of
+from mmdata.run.local import LocalExecutor
+from mmdata.run.versions import Version, version_for
+from mmdata.select.counts import SelectionCounts
+from mmdata.select.selection import select
+from mmdata.select.tables import ShardTables
+from mmdata.shards import ledger, storage
+from mmdata.shards.attempt import AttemptFiles
+from mmdata.shards.commits import Commit, CommitLog
+from mmdata.shards.folders import DatasetFolder
+
+SELECT_PREFIX = "select."
+MEMORY_MB = 2048
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was decided: `key` names the selection's folder."""
+
+    key: str
+    counts: SelectionCounts
+    shards: tuple[StagedShard, ...]
+
+
+@dataclass(frozen=True)
+class EmitJob:
+    """All that a worker needs to emit one window."""
+
+    window: WindowJob
+    dataset: str
+    config_hash: str
+    attempt: str
+
+
+def emit_one(job: EmitJob) -> Commit:
+    """Do one window; returns what its commit record would say."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="mmdata-emit-") as scratch:
+        result = emit_window(job.window, job.dataset, job.attempt, Path(scratch))
+    samples = sum(sum(output.sizes) for output in job.window.outputs)
+    counters = Counters(samples=samples, bytes_out=sum(file.bytes for file in result.files))
+    counters.reasons["ok"] = samples
+    counters.seconds = time.perf_counter() - start
+    counts = {**result.counts, **counters.to_json()}
+    part = EMIT_PREFIX + job.config_hash
+    fingerprint = job.window.fingerprint
+    return Commit(part, job.window.window, 0, job.attempt, job.config_hash, fingerprint, "dataset", result.files, counts)
+
+
+def select_part(driver: Driver) -> Selection:
+    """Decide about every row, or read what was decided of the same shards by the same rules."""
+    ingested = CommitLog(driver.run, "ingest").commits
+    scored = {name: CommitLog(driver.run, f"score.{name}").commits for name in driver.resolved.scorers}
+    shards = sorted(ingested)
+    key = hash_of(
+        [
+            driver.record.select_hash,
+            [[file.sha256 for file in ingested[shard].files] for shard in shards],
+            {name: [commits[shard].files[0].sha256 for shard in shards] for name, commits in scored.items()},
+        ]
+    )
+    log = CommitLog(driver.run, SELECT_PREFIX + key)
+    tables = [
+        ShardTables(s, driver.run.ledger(s), {name: driver.run.scores(name, s) for name in scored}) for s in shards
+    ]
+    driver.progress.start("select", 1, driver.plan.rows)
+    if 0 not in log.commits:
+        driver.did_work = True
+        commit = _decide(driver, tables, key)
+        log.decide(commit)
+        log.publish(log.commits[0], driver.run.root)
+        storage.remove(driver.run.attempt(commit.attempt))
+    driver.progress.end("select")
+    staged = tuple(
+        StagedShard(t.shard, driver.run.staged(t.shard), t.ledger, driver.run.selection(key, t.shard), t.scores)
+        for t in tables
+    )
+    return Selection(key, SelectionCounts.from_json(log.commits[0].counts), staged)
+
+
+def _decide(driver: Driver, tables: Sequence[ShardTables], key: str) -> Commit:
+    attempt = uuid.uuid4().hex
+    with tempfile.TemporaryDirectory(prefix="mmdata-select-") as scratch:
+        files = AttemptFiles(driver.run.root, driver.run.relative(driver.run.attempt(attempt)), Path(scratch) / "files")
+        counts = select(
+            tables,
+            driver.resolved.rules,
+            seed=driver.pipeline.seed,
+            val_share=driver.pipeline.emit.val_share,
+            scratch=Path(scratch) / "duckdb",
+            write=lambda shard, table: files.put(
+                driver.run.relative(driver.run.selection(key, shard)), ledger.parquet_bytes(table)
+            ),
+            memory_mb=MEMORY_MB,
+        )
+    part, config_hash = SELECT_PREFIX + key, driver.record.select_hash
+    return Commit(part, 0, 0, attempt, config_hash, key, "run", tuple(files.records), counts.to_json())
+
+
+def emit_part(driver: Driver, selection: Selection, dataset: str) -> tuple[Version, str]:
+    """Write the dataset of a selection, or find it written; returns its version and digest."""
+    config_hash = hash_of([selection.key, driver.record.emit_hash])
+    version = version_for(driver.run, config_hash, dataset)
+    folder = DatasetFolder(version.dataset)
+    part = EMIT_PREFIX + config_hash
+    log = CommitLog(driver.run, part)
+    log.roll_forward(version.dataset)
+    jobs = plan_windows(selection.shards, selection.counts, driver.pipeline.emit, seed=driver.pipeline.seed)
+    pending = [job for job in jobs if job.window not in log.commits]
+    driver.progress.start("emit", len(jobs), selection.counts.num_kept)
+    if pending:
+        storage.remove(folder.attempts)
+        ingested = CommitLog(driver.run, "ingest").commits
+        ok = {shard: commit.counts["reasons"].get("ok", 0) for shard, commit in ingested.items()}
+        check_space(version.dataset, needed_bytes(pending, ok))
+
+        def make_job(window: WindowJob, _attempt: int) -> EmitJob:
+            return EmitJob(window, version.dataset, config_hash, uuid.uuid4().hex)
+
+        # One window is written before an engine would have started.
+        alone = len(pending) == 1 and not driver.has_executor
+        executor = LocalExecutor(driver.pipeline.run.attempts) if alone else driver.executor
+        driver.did_work = True
+        driver.finish(log, version.dataset, part, executor.tasks(emit_one, pending, make_job))
+        storage.remove(folder.attempts)
+    digest = _finish_manifest(driver, selection, version, [log.commits[job.window] for job in jobs])
+    driver.progress.end("emit")
+    return version, digest
+
+
+def _finish_manifest(driver: Driver, selection: Selection, version: Version, commits: Sequence[Commit]) -> str:
+    """Write manifest, card and sizes unless they are there; returns the digest."""
+    record, emit = driver.record, driver.pipeline.emit
+    facts = DatasetFacts(
+        name=driver.pipeline.name,
+        seed=driver.pipeline.seed,
+        formats=emit.formats,
+        normalise=emit.normalise,
+        selection=selection.counts,
+        rules=[(entry.name, dict(entry.options)) for entry in driver.pipeline.select],
+        hashes={
+            "ingest": record.ingest_hash,
+            "score": {name: record.scorer_hash(name) for name in driver.resolved.scorers},
+            "select": record.select_hash,
+            "emit": record.emit_hash,
+        },
+    )
+    files = [file for commit in commits for file in commit.files]
+    return write_manifest(version.dataset, files, [commit.counts for commit in commits], facts)

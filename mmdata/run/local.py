@@ -1,0 +1,75 @@
+"""The work of a run in this process, one shard after the other: the reference meaning of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from mmdata.errors import MmdataError, StorageError
+from mmdata.run.scoring import ScoreWorker
+
+
+class Failed(Exception):
+    """A shard that could not be done; `cause` says why, `attempts` how often it was tried."""
+
+    def __init__(self, cause: Exception, attempts: int) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.attempts = attempts
+
+
+class Executor(Protocol):
+    """Carries out jobs; `make_job(item, attempt_number)` makes a fresh job for every attempt at an item.
+
+    Gives (item, result) as they finish, in any order; the result is a Commit, or Failed after the last attempt.
+    StorageError ends everything at once: another attempt would meet the same full disk.
+    """
+
+    workers: int
+    forbidden_ports: frozenset[int]
+
+    def tasks(self, function: Callable[[Any], Any], items: Sequence[Any], make_job: Callable[[Any, int], Any]) -> Iterator[tuple[Any, Any]]:
+        """Run `function(job)` for every item."""
+
+    def actors(
+        self, make_worker: Callable[[], ScoreWorker], resources: Any, items: Sequence[Any], make_job: Callable[[Any, int], Any]
+    ) -> Iterator[tuple[Any, Any]]:
+        """Run `worker.score(job)` for every item on workers that are made once."""
+
+    def close(self) -> None:
+        """End what was started."""
+
+
+class LocalExecutor:
+    """Runs jobs one after the other in this process."""
+
+    workers = 1
+    forbidden_ports: frozenset[int] = frozenset()
+
+    def __init__(self, attempts: int) -> None:
+        self._attempts = attempts
+
+    def tasks(
+        self, function: Callable[[Any], Any], items: Sequence[Any], make_job: Callable[[Any, int], Any]
+    ) -> Iterator[tuple[Any, Any]]:
+        for item in items:
+            yield item, self._try(function, item, make_job)
+
+    def actors(
+        self, make_worker: Callable[[], ScoreWorker], resources: Any, items: Sequence[Any], make_job: Callable[[Any, int], Any]
+    ) -> Iterator[tuple[Any, Any]]:
+        worker = make_worker()
+        yield from self.tasks(worker.score, items, make_job)
+
+    def _try(self, function: Callable[[Any], Any], item: Any, make_job: Callable[[Any, int], Any]) -> Any:
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return function(make_job(item, attempt))
+            except StorageError:
+                raise
+            except MmdataError as error:
+                failed = Failed(error, attempt)
+        return failed
+
+    def close(self) -> None:
+        """Nothing was started."""

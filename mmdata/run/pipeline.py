@@ -1,0 +1,133 @@
+"""What the commands do with a pipeline: run it until a part, describe it, show how a run stands, verify a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmdata.config import Pipeline, load
+from mmdata.counters import Counters
+from mmdata.emit.report import ReportInput, ShardFiles, write_report
+from mmdata.emit.verify import verify
+from mmdata.errors import ConfigError
+from mmdata.run.catalog import resolve
+from mmdata.run.cluster import RayExecutor
+from mmdata.run.dataset import Selection, emit_part, select_part
+from mmdata.run.driver import Driver
+from mmdata.run.local import Executor, LocalExecutor
+from mmdata.run.status import Progress, print_funnel, read_status
+from mmdata.shards import storage
+from mmdata.shards.folders import DatasetFolder, RunFolder
+
+PARTS = ("ingest", "score", "select", "emit", "report")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run and its dataset lie, and where the work is done. Empty: the default."""
+
+    run: str = ""
+    dataset: str = ""
+    ray_address: str = ""
+    in_process: bool = False
+
+
+def default_places(pipeline: Pipeline, places: Places) -> Places:
+    """The same with runs/<name> and datasets/<name> filled in; local paths are absolute, since workers have their own."""
+    run = places.run or f"runs/{pipeline.name}"
+    dataset = places.dataset or f"datasets/{pipeline.name}"
+    whole = [path if storage.is_remote(path) else str(Path(path).absolute()) for path in (run, dataset)]
+    return Places(*whole, places.ray_address, places.in_process)
+
+
+def run_pipeline(path: str, overrides: Sequence[str], places: Places, until: str) -> None:
+    """Carry a pipeline out until a part is done, and print what came of it."""
+    pipeline = load(path, overrides)
+    places = default_places(pipeline, places)
+    run = RunFolder(places.run)
+
+    def make_executor() -> Executor:
+        if places.in_process:
+            return LocalExecutor(pipeline.run.attempts)
+        return RayExecutor(pipeline.run, places.ray_address)
+
+    progress = Progress(run)
+    driver = Driver(pipeline, run, make_executor, progress)
+    wanted = PARTS[: PARTS.index(until) + 1]
+    with driver.opened(), progress:
+        summary = _carry_out(driver, wanted, places.dataset)
+    print_funnel(summary)
+
+
+def _carry_out(driver: Driver, wanted: Sequence[str], dataset: str) -> dict[str, Any]:
+    counters = driver.ingest()
+    scores = driver.score() if "score" in wanted else {}
+    selection = select_part(driver) if "select" in wanted else None
+    version, digest = emit_part(driver, selection, dataset) if selection and "emit" in wanted else (None, "")
+    report = driver.run.report
+    if "report" in wanted and selection and (driver.did_work or not storage.exists(report)):
+        write_report(_report(driver, selection, version.dataset if version else None, digest, counters, scores), report)
+    return {}
+
+
+def _report(
+    driver: Driver, selection: Selection, dataset: str | None, digest: str, counters: Counters, scores: dict[str, Counters]
+) -> ReportInput:
+    pipeline = driver.pipeline
+    shards = [ShardFiles(s.shard, s.ledger, dict(s.scores), s.selection, s.staged) for s in selection.shards]
+    thresholds = {
+        column: {bound: float(limits[bound]) for bound in ("min", "max") if limits.get(bound) is not None}
+        for entry in pipeline.select
+        if entry.name == "thresholds"
+        for column, limits in entry.options.items()
+    }
+    return ReportInput(
+        name=pipeline.name,
+        dataset=Path(dataset).name if dataset else None,
+        digest=digest or None,
+        shards=shards,
+        counters=counters,
+        score_counters=scores,
+        thresholds=thresholds,
+        config_yaml=yaml.safe_dump(pipeline.to_yaml(), sort_keys=False, allow_unicode=True),
+        notes=pipeline.notes,
+    )
+
+
+def describe(path: str, overrides: Sequence[str]) -> str:
+    """What a pipeline file would do, after every check that needs no work. Raises ConfigError or SourceError."""
+    pipeline = load(path, overrides)
+    resolved = resolve(pipeline)
+    lines = [f"{pipeline.path}: name {pipeline.name}, seed {pipeline.seed}"]
+    for name, source in resolved.sources.items():
+        inputs = source.inputs()
+        size_mb = sum(file.size_bytes for file in inputs) / 1e6
+        lines.append(f"  source   {name}: {source.kind}, {len(inputs)} input files, {size_mb:,.1f} MB, {source.modality}")
+    fetch = pipeline.fetch
+    lines.append(f"  fetch    {fetch.engine}, {fetch.per_host} at once to a host, {fetch.timeout_s:g} s, {fetch.max_mb:g} MB")
+    for kind, stages in (("stage", resolved.stages), ("score", list(resolved.scorers.values()))):
+        for stage in stages:
+            where = "in a child process" if stage.isolated else "in the worker"
+            lines.append(f"  {kind:8} {stage.name}: {', '.join(sorted(stage.reads))} -> {', '.join(sorted(stage.writes))} ({where})")
+    lines += [f"  select   {entry.name}: {dict(entry.options)}" for entry in pipeline.select]
+    emit = pipeline.emit
+    lines.append(f"  emit     {', '.join(emit.formats)}, {emit.samples_per_shard} samples a shard, {emit.val_share:.1%} val")
+    lines.append("nothing was done; run it with: mmdata run " + str(pipeline.path))
+    return "\n".join(lines)
+
+
+def print_status(run: str) -> None:
+    """Print how a run stands. Raises ConfigError where the folder is none."""
+    print_funnel(read_status(RunFolder(run)))
+
+
+def verify_dataset(dataset: str) -> str:
+    """One line about a dataset that is whole. Raises DamageError with every problem, ConfigError where it is none."""
+    if not storage.exists(DatasetFolder(dataset).manifest):
+        raise ConfigError(f"{dataset}: found no manifest.json; allowed is the folder of a finished dataset")
+    verify(dataset)
+    return f"{dataset}: every file is as its manifest says"

@@ -1,0 +1,191 @@
+"""The sandbox: isolated stages run in a disposable child process; a file that kills it costs that sample only."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mmdata
+from mmdata.errors import MmdataError, Reason
+from mmdata.run.child import pack, unpack
+from mmdata.sample import Sample
+
+START_S = 60.0
+RECYCLE_SAMPLES = 20_000  # decoders leak; a fresh child now and then costs nothing
+PIPE_BYTES = 1 << 20
+_READ_BYTES = 1 << 18
+
+
+class ChildDied(Exception):
+    """The child ended or was ended; `reason` is what that means for the sample it was at."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Sandbox:
+    """Runs stages in a child process with a cleared environment and limits; replaces a child that died.
+
+    stages: (name, options) pairs as the child builds them. timeout_s: wall time of one sample. memory_mb: what the
+    child may take beyond its start.
+    """
+
+    def __init__(self, stages: Sequence[tuple[str, Mapping[str, Any]]], *, timeout_s: float, memory_mb: int) -> None:
+        self._stages = [(name, dict(options)) for name, options in stages]
+        self._timeout_s = timeout_s
+        self._memory_mb = memory_mb
+        self._child: _Child | None = None
+        self.restarts = 0
+        self.seconds: dict[str, float] = {}
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child, if there is one."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def process(self, samples: Sequence[Sample]) -> list[Sample]:
+        """All samples (and their children), in order, done or with the reason why not."""
+        done: list[Sample] = []
+        waiting = list(samples)
+        suspect = ""
+        while waiting:
+            # After a death the sample it happened at goes alone, into a fresh child: a second death is its own.
+            batch = waiting[:1] if suspect else waiting
+            answered = 0
+            try:
+                for group in self._exchange(batch):
+                    done += group
+                    answered += 1
+                suspect = ""
+            except ChildDied as death:
+                self.close()
+                self.restarts += 1
+                sample = batch[answered]
+                if sample.key == suspect or death.reason is Reason.DECODE_TIMEOUT:
+                    sample.end(death.reason, death.detail)
+                    done.append(sample)
+                    answered += 1
+                    suspect = ""
+                else:
+                    suspect = sample.key
+            waiting = waiting[answered:]
+        return done
+
+    def _exchange(self, batch: Sequence[Sample]) -> Any:
+        child = self._ready_child()
+        child.send(pack(batch), time.monotonic() + self._timeout_s)
+        for _ in batch:
+            samples, extra = child.receive(time.monotonic() + self._timeout_s)
+            for name, seconds in extra["seconds"].items():
+                self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+            child.served += 1
+            yield samples
+
+    def _ready_child(self) -> _Child:
+        if self._child is not None and self._child.served >= RECYCLE_SAMPLES:
+            self.close()
+        if self._child is None:
+            self._child = _Child(self._stages, self._memory_mb)
+        return self._child
+
+
+class _Child:
+    """One child process and its two pipes, written and read with deadlines."""
+
+    def __init__(self, stages: Sequence[tuple[str, Mapping[str, Any]]], memory_mb: int) -> None:
+        package = str(Path(mmdata.__file__).parents[1])
+        code = f"import sys; sys.path.insert(0, {package!r}); from mmdata.run.child import main; main()"
+        environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
+        environment |= {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        environment |= {k: v for k, v in os.environ.items() if k.startswith("OPENBLAS_") and k not in environment}
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+            bufsize=0,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
+        for pipe in (self._stdin, self._stdout):
+            os.set_blocking(pipe, False)
+            try:
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)  # type: ignore[attr-defined]
+            except (AttributeError, PermissionError):
+                pass  # a small pipe works too
+        self._buffer = bytearray()
+        self.served = 0
+        settings = {"stages": stages, "memory_bytes": memory_mb << 20, "cpu_s": 24 * 3600}
+        deadline = time.monotonic() + START_S
+        try:
+            self.send(json.dumps(settings).encode() + b"\n", deadline)
+            self.receive(deadline)
+        except ChildDied as death:
+            self.close()
+            raise MmdataError(f"the decoding child does not start: {death.detail}; try: mmdata doctor") from None
+
+    def send(self, data: bytes, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            _, writable, _ = select.select([], [self._stdin], [], max(0.0, deadline - time.monotonic()))
+            if not writable:
+                raise ChildDied(Reason.DECODE_TIMEOUT, "took no more input in time")
+            try:
+                view = view[os.write(self._stdin, view) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                raise self._death() from None
+
+    def receive(self, deadline: float) -> tuple[list[Sample], dict[str, Any]]:
+        return unpack(lambda size: self._read(size, deadline))
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        while len(self._buffer) < size:
+            readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
+            if not readable:
+                raise ChildDied(Reason.DECODE_TIMEOUT, "gave no answer in time")
+            data = os.read(self._stdout, max(_READ_BYTES, size - len(self._buffer)))
+            if not data:
+                raise self._death()
+            self._buffer += data
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+    def _death(self) -> ChildDied:
+        code = self._process.wait(timeout=5)
+        if code == -signal.SIGKILL:
+            return ChildDied(Reason.DECODE_OOM, "the system ended the decoder, most likely out of memory")
+        if code == -signal.SIGXCPU:
+            return ChildDied(Reason.DECODE_TIMEOUT, "used up its CPU time")
+        name = signal.Signals(-code).name if code < 0 else f"exit {code}"
+        return ChildDied(Reason.DECODE_CRASHED, f"the decoder ended with {name}")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()

@@ -1,0 +1,124 @@
+"""Scoring of one shard: the staged samples go through a scorer; the result is a table row-aligned with the ledger."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmdata.config import Pipeline
+from mmdata.counters import Counters, check_law
+from mmdata.errors import ShardError
+from mmdata.run.catalog import resolve
+from mmdata.sample import Sample
+from mmdata.shards import ledger, storage, tar
+from mmdata.shards.attempt import AttemptFiles
+from mmdata.shards.commits import Commit
+from mmdata.shards.folders import RunFolder
+from mmdata.stage import Stage
+
+READS_COLUMNS = ["key", "status", "caption", "language", "width_px", "height_px"]
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """All that a worker needs to score one shard."""
+
+    run: RunFolder
+    pipeline: Pipeline
+    scorer: str
+    shard: int
+    config_hash: str
+    fingerprint: str  # of the ingest commit that the scores belong to
+    attempt: str
+
+
+class ScoreWorker:
+    """Loads a scorer once and scores shards with it; the body of a Ray actor, or used as it is in one process."""
+
+    def __init__(self, pipeline: Pipeline, scorer: str) -> None:
+        self._scorer = resolve(pipeline).scorers[scorer]
+        self._scorer.setup()
+
+    def score(self, job: ScoreJob) -> Commit:
+        """Do one shard; returns what its commit record would say."""
+        start = time.perf_counter()
+        table = ledger.read(job.run.ledger(job.shard), READS_COLUMNS)
+        counters = Counters(samples=table.num_rows)
+        with tempfile.TemporaryDirectory(prefix="mmdata-score-") as scratch:
+            files = AttemptFiles(job.run.root, job.run.relative(job.run.attempt(job.attempt)), Path(scratch))
+            staged = storage.local_copy(job.run.staged(job.shard), Path(scratch))
+            scored = score_samples(self._scorer, staged_samples(staged, table), counters)
+            keys, statuses = table["key"].to_pylist(), table["status"].to_pylist()
+            given = [key for key, status in zip(keys, statuses, strict=True) if status == "ok"]
+            check_law(f"{job.scorer} of shard {job.shard}", given, list(scored.values()))
+            data = ledger.parquet_bytes(scores_table(keys, scored, self._scorer))
+            files.put(job.run.relative(job.run.scores(job.scorer, job.shard)), data)
+        counters.reasons.update(sample.reason.value for sample in scored.values())
+        counters.seconds = time.perf_counter() - start
+        return Commit(
+            part=f"score.{job.scorer}",
+            shard=job.shard,
+            revision=0,
+            attempt=job.attempt,
+            config_hash=job.config_hash,
+            input_fingerprint=job.fingerprint,
+            root="run",
+            files=tuple(files.records),
+            counts=counters.to_json(),
+        )
+
+
+def staged_samples(staged: Path, table: pa.Table) -> Iterator[Sample]:
+    """The ok samples of a staged tar in order, with their ledger columns. Raises ShardError where tar and ledger differ."""
+    rows = (row for row in table.to_pylist() if row["status"] == "ok")
+    with staged.open("rb") as file:
+        for key, parts in tar.read_samples(file, str(staged)):
+            row = next(rows, None)
+            if row is None or row["key"] != key:
+                raise ShardError(f"{staged}: found {key}, but the ledger has {row['key'] if row else 'no further row'}")
+            yield Sample(key, parts, row)
+    if (row := next(rows, None)) is not None:
+        raise ShardError(f"{staged}: {row['key']} of the ledger is missing")
+
+
+def score_samples(scorer: Stage, samples: Iterator[Sample], counters: Counters) -> dict[str, Sample]:
+    """Every sample by key with the scorer's columns; its bytes are let go of. Batches never cross the shard's end."""
+    done: dict[str, Sample] = {}
+    start = time.perf_counter()
+    for sample in scorer.process_shard(samples):  # type: ignore[attr-defined]
+        sample.parts.clear()
+        done[sample.key] = sample
+    counters.stage(scorer.name, list(done.values()), time.perf_counter() - start)
+    return done
+
+
+def scores_table(keys: Sequence[str], scored: dict[str, Sample], scorer: Stage) -> pa.Table:
+    """Row-aligned with the ledger: status and reason (null where the scorer was not given the row), then its columns."""
+    names = sorted(scorer.writes)
+    columns: dict[str, pa.Array] = {
+        "key": pa.array(keys, pa.string()),
+        "status": pa.array([scored[k].status.value if k in scored else None for k in keys], pa.string()),
+        "reason": pa.array([scored[k].reason.value if k in scored else None for k in keys], pa.string()),
+        "detail": pa.array([scored[k].detail if k in scored else None for k in keys], pa.string()),
+    }
+    for name in names:
+        columns[name] = _array([scored[k].columns.get(name) if k in scored else None for k in keys])
+    return pa.table(columns)
+
+
+def _array(values: list[Any]) -> pa.Array:
+    """float32 for numbers; fixed-size float16 lists for embeddings."""
+    first = next((value for value in values if value is not None), None)
+    if not isinstance(first, np.ndarray):
+        return pa.array(values, pa.float32())
+    width = len(first)
+    flat = np.concatenate([np.zeros(width, np.float16) if v is None else v.astype(np.float16) for v in values])
+    missing = pa.array([value is None for value in values], pa.bool_())
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float16()), width, mask=missing)

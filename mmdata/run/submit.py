@@ -1,0 +1,105 @@
+"""A run as a job of a Ray cluster: a small working directory, the log followed, the truthful exit status."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mmdata
+from mmdata.config import Pipeline, load
+from mmdata.errors import ConfigError
+from mmdata.run.catalog import LOCAL_MODEL, resolve
+from mmdata.run.pipeline import Places, default_places
+from mmdata.shards.storage import is_remote
+
+POLL_S = 1.0
+MAX_MEGABYTES = 200
+_EXIT_CODE = re.compile(r"exit code (\d+)")
+
+
+def submit_job(path: str, overrides: Sequence[str], places: Places) -> int:
+    """Submit, print the job's log as it comes, and return the exit code of the run on the cluster."""
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    if not places.ray_address.startswith(("http://", "https://")):
+        raise ConfigError(f"RAY_ADDRESS={places.ray_address}: a job needs the head's address, such as http://head:8265")
+    pipeline = load(path, overrides)
+    resolve(pipeline)
+    try:
+        client = JobSubmissionClient(places.ray_address)
+    except (ConnectionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise ConfigError(f"RAY_ADDRESS={places.ray_address}: no Ray head answers there ({reason})") from None
+    with tempfile.TemporaryDirectory(prefix="mmdata-job-") as folder:
+        name = copy_allowed(pipeline, Path(folder))
+        job = client.submit_job(entrypoint=_entrypoint(name, overrides, pipeline, places), runtime_env={"working_dir": folder})
+    print(f"job {job} at {places.ray_address}")
+    printed = 0
+    while True:
+        status = client.get_job_status(job)
+        logs = client.get_job_logs(job)
+        print(logs[printed:], end="", flush=True)
+        printed = len(logs)
+        if status.is_terminal():
+            break
+        time.sleep(POLL_S)
+    if status == JobStatus.SUCCEEDED:
+        return 0
+    message = client.get_job_info(job).message or ""
+    print(f"job {job}: {status.value.lower()}: {message.splitlines()[0] if message else 'no message'}")
+    code = _EXIT_CODE.search(message)
+    return int(code.group(1)) if code else 1
+
+
+def _entrypoint(name: str, overrides: Sequence[str], pipeline: Pipeline, places: Places) -> str:
+    full = default_places(pipeline, places)
+    run, dataset = (p if is_remote(p) else str(Path(p).absolute()) for p in (full.run, full.dataset))
+    words = ["python", "-m", "mmdata", "run", name, *overrides, "--run", run, "--dataset", dataset, "--ray-address", "auto"]
+    return shlex.join(words)
+
+
+def copy_allowed(pipeline: Pipeline, folder: Path) -> str:
+    """Copy what a job may carry: the package, the pipeline file and the files it names by relative path; nothing else.
+
+    Returns the pipeline file's name below `folder`. Raises ConfigError where that is too large to carry.
+    """
+    package = Path(mmdata.__file__).parent
+    shutil.copytree(package, folder / "mmdata", ignore=shutil.ignore_patterns("__pycache__"))
+    target = folder / "pipeline" / pipeline.path.name
+    target.parent.mkdir()
+    shutil.copy(pipeline.path, target)
+    for path in _relative_paths(pipeline):
+        for source in sorted(pipeline.folder.glob(path)):
+            inside = target.parent / source.relative_to(pipeline.folder)
+            inside.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, inside, ignore=shutil.ignore_patterns(".*", "__pycache__"), dirs_exist_ok=True)
+            else:
+                shutil.copy(source, inside)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    if size > MAX_MEGABYTES << 20:
+        raise ConfigError(
+            f"{pipeline.path}: the files it names by relative path have {size >> 20} MB, a job may carry {MAX_MEGABYTES}; "
+            "put them on storage that the cluster sees and give absolute paths or URLs"
+        )
+    return f"pipeline/{pipeline.path.name}"
+
+
+def _relative_paths(pipeline: Pipeline) -> list[str]:
+    values: list[Any] = [entry.options.get("path") for entry in pipeline.sources.values()]
+    values += [entry.options.get("model") for entry in pipeline.score]
+    values.append(pipeline.fetch.hash_blocklist)
+    paths = [str(value).removeprefix(LOCAL_MODEL) for value in values if isinstance(value, str) and value]
+    models = {e.options.get("model") for e in pipeline.score if not str(e.options.get("model")).startswith(LOCAL_MODEL)}
+    outside = [path for path in paths if path.startswith("/") or "://" in path or path in models]
+    inside = [path for path in paths if path not in outside]
+    for path in inside:
+        if ".." in Path(path).parts:
+            raise ConfigError(f"{pipeline.path}: {path}: a job may carry only files beside the pipeline file or below")
+    return inside

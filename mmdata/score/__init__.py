@@ -1,0 +1,1 @@
+"""Scores that need a model: one scorer per file."""

@@ -1,0 +1,115 @@
+"""The ledger: one row per input row of a shard, kept or not, as ingest left it; and the tables row-aligned with it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmdata.errors import Reason, ShardError
+from mmdata.sample import Sample
+from mmdata.shards import storage
+
+COMMON = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("row", pa.int64()),  # number within the source, over all its files; the digits of the key
+        ("modality", pa.string()),
+        ("url", pa.string()),  # the link, or the place in storage the bytes came from
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("retryable", pa.bool_()),
+        ("attempts", pa.int32()),
+        ("http_code", pa.int32()),
+        ("raw_sha256", pa.string()),
+        ("bytes", pa.int64()),  # of the raw media
+        ("caption", pa.string()),
+        ("language", pa.string()),
+        ("parts", pa.string()),  # extensions of the staged parts, sorted, with a blank between: "jpg"
+    ]
+)
+IMAGE = pa.schema(
+    [
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("original_width_px", pa.int32()),
+        ("original_height_px", pa.int32()),
+        ("phash", pa.uint64()),
+        ("channel_mean", pa.list_(pa.float32(), 3)),
+        ("channel_std", pa.list_(pa.float32(), 3)),
+    ]
+)
+BY_MODALITY = {"image_text": IMAGE}
+MODALITIES = ("image_text", "video_text", "audio_text", "interleaved", "instruct")
+RESERVED = {*COMMON.names, *IMAGE.names}
+
+
+def own_name(column: str) -> str:
+    """Name in the ledger of a source's own column: `src_` before it where it collides with one of ours."""
+    return f"src_{column}" if column in RESERVED or column.startswith("src_") else column
+
+
+def schema_of(modality: str, own: pa.Schema) -> pa.Schema:
+    """Schema of a shard's ledger: common columns, those of the modality, the source's own (already renamed)."""
+    return pa.schema([*COMMON, *BY_MODALITY[modality], *own])
+
+
+def table_of(samples: Sequence[Sample], own: pa.Table, modality: str) -> pa.Table:
+    """The ledger of samples in input order; `own` is row-aligned with them and holds the source's own columns."""
+    schema = schema_of(modality, own.schema)
+    arrays = []
+    for field in (*COMMON, *BY_MODALITY[modality]):
+        match field.name:
+            case "key":
+                values: list[Any] = [sample.key for sample in samples]
+            case "status":
+                values = [sample.status.value for sample in samples]
+            case "reason":
+                values = [sample.reason.value for sample in samples]
+            case "detail":
+                values = [sample.detail for sample in samples]
+            case "parts":
+                values = [sample.columns.get("parts") or " ".join(sorted(sample.parts)) for sample in samples]
+            case "retryable":
+                values = [sample.reason.is_transient for sample in samples]
+            case name:
+                values = [sample.columns.get(name) for sample in samples]
+        arrays.append(pa.array(values, field.type))
+    return pa.Table.from_arrays([*arrays, *own.columns], schema=schema)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """The table as a Parquet file; the same table gives the same bytes."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", row_group_size=65_536, store_schema=True)
+    return sink.getvalue()
+
+
+def read(path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A ledger or a table aligned with it. Raises ShardError naming the file where it is no Parquet or lacks a column."""
+    try:
+        with storage.open_input(path) as file:
+            return pq.read_table(file, columns=list(columns) if columns is not None else None)
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise ShardError(f"{path}: cannot be read as a ledger: {error}") from error
+
+
+def validate(table: pa.Table, where: str) -> None:
+    """Raise ShardError, with row and column, where a ledger breaks its own rules."""
+    missing = [name for name in COMMON.names if name not in table.column_names]
+    if missing:
+        raise ShardError(f"{where}: columns {missing} are missing")
+    keys: list[str] = table["key"].to_pylist()
+    if len(set(keys)) != len(keys):
+        raise ShardError(f"{where}: column key: {len(keys) - len(set(keys))} keys are there twice")
+    known = {reason.value: reason for reason in Reason}
+    for row, (status, reason) in enumerate(zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True)):
+        if reason not in known:
+            raise ShardError(f"{where}: row {row}, column reason: {reason!r} is not in the closed list")
+        if known[reason].status.value != status:
+            raise ShardError(f"{where}: row {row}, column status: {status!r}, but {reason!r} means another")

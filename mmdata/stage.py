@@ -1,0 +1,43 @@
+"""What a stage is: one step over a batch of samples, with its options as its fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from mmdata.sample import Sample
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one worker of a stage needs."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+class Stage(Protocol):
+    """One step over a batch. Every key given comes back, or is the parent of keys that do.
+
+    A stage is a dataclass whose fields are its YAML options. It never removes a sample: it calls `sample.end(reason)`
+    or raises SampleError while it works on a single one. It is given only samples that are ok and have what it reads.
+    The runner owns try/except, timing, counters and the check that no key is lost.
+
+    reads, writes: parts or columns; "image" stands for the picture part, whichever extension it has.
+    version: raised when the same options give other bytes; part of the config hash.
+    isolated: True where it parses bytes of strangers; it then runs in a disposable child process with limits.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    reads: ClassVar[frozenset[str]]
+    writes: ClassVar[frozenset[str]]
+    isolated: ClassVar[bool]
+    resources: ClassVar[Resources]
+    batch_size: int
+
+    def setup(self) -> None:
+        """Once per worker, before the first batch: load weights, open clients."""
+
+    def process(self, samples: list[Sample]) -> list[Sample]:
+        """The same samples (or their children) with parts, columns or a reason added."""

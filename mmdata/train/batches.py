@@ -1,0 +1,223 @@
+"""Batches of pictures and captions from an emitted dataset: the first consumer of `index/` and `manifest.json`.
+
+    dataset = ImageTextDataset("datasets/demo", batch_size=64, side_px=224, seed=17)
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        for batch in DataLoader(dataset, batch_size=None, num_workers=2):
+            ...
+
+Shape suffixes: B batch, C channels, H height, W width. All pictures here are side_px x side_px.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, TypedDict
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import simplejpeg
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from mmdata.errors import ConfigError, DamageError
+from mmdata.sample import IMAGE_PARTS
+from mmdata.shards import ledger, storage
+from mmdata.shards.folders import DatasetFolder, shard_number
+
+_log = logging.getLogger(__name__)
+_INDEX_COLUMNS = ("key", "parts", "row_group", "row")
+
+
+class ImageTextBatch(TypedDict):
+    """pixels: float32 [B, 3, H, W], normalised as the manifest says. captions, keys: one a picture.
+
+    skipped: keys of samples whose picture could not be decoded, met since the batch before.
+    """
+
+    pixels: torch.Tensor
+    captions: list[str]
+    keys: list[str]
+    skipped: list[str]
+
+
+class ImageTextDataset(IterableDataset[ImageTextBatch]):
+    """Every sample of one split once an epoch, shuffled by (seed, epoch), shared out over ranks and loader workers.
+
+    Readers (ranks x workers) take turns sample by sample over one common order, so their shares differ by one sample at
+    most and together are the split exactly. For a DataLoader with batch_size=None. `root` may be an fsspec URL.
+    Raises ConfigError where `root` is no dataset or has no such split.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        split: str = "train",
+        batch_size: int = 64,
+        side_px: int = 224,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+        modality: str = "image_text",
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ConfigError(f"rank: found {rank}, allowed is 0 to {world_size - 1} (world_size {world_size})")
+        self._folder = DatasetFolder(root)
+        manifest = _manifest(self._folder)
+        by_split = manifest["samples"].get(modality, {})
+        if split not in by_split:
+            raise ConfigError(f"{root}: has no {modality}/{split}; it has {', '.join(by_split) or 'nothing of it'}")
+        self.num_samples = int(by_split[split]["samples"])
+        self.split, self.modality = split, modality
+        self.batch_size, self.side_px = batch_size, side_px
+        self.seed, self.shuffle = seed, shuffle
+        self.rank, self.world_size = rank, world_size
+        # One multiplication and one addition take a byte to the manifest's range and normalise it.
+        low, high = manifest["normalise"]["range"]
+        mean_C, std_C = (torch.tensor(manifest["normalise"][name], dtype=torch.float64) for name in ("mean", "std"))
+        self._scale_C11 = ((high - low) / 255 / std_C).float().view(-1, 1, 1)
+        self._shift_C11 = ((low - mean_C) / std_C).float().view(-1, 1, 1)
+        # In shared memory, so that workers that live on from epoch to epoch see set_epoch.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next iteration; the same on every rank."""
+        self._epoch.fill_(epoch)
+
+    def __iter__(self) -> Iterator[ImageTextBatch]:
+        rows: list[tuple[str, str, np.ndarray]] = []
+        skipped: list[str] = []
+        held: ImageTextBatch | None = None  # so that what is skipped at the very end has a batch to be told by
+        for key, caption, part, data in self._samples():
+            try:
+                rows.append((key, caption, square_HWC(part, data, self.side_px)))
+            except (ValueError, cv2.error) as error:
+                _log.warning("%s: skipped, its picture cannot be decoded: %s", key, error)
+                skipped.append(key)
+            if len(rows) == self.batch_size:
+                if held is not None:
+                    yield held
+                held, rows, skipped = self._batch(rows, skipped), [], []
+        if rows:
+            if held is not None:
+                yield held
+            held, skipped = self._batch(rows, skipped), []
+        if held is not None:
+            held["skipped"] += skipped
+            yield held
+
+    def _batch(self, rows: list[tuple[str, str, np.ndarray]], skipped: list[str]) -> ImageTextBatch:
+        pixels_BHWC = torch.from_numpy(np.stack([picture for _, _, picture in rows]))
+        pixels_BCHW = pixels_BHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        pixels_BCHW.mul_(self._scale_C11).add_(self._shift_C11)
+        return {
+            "pixels": pixels_BCHW,
+            "captions": [caption for _, caption, _ in rows],
+            "keys": [key for key, _, _ in rows],
+            "skipped": skipped,
+        }
+
+    def _samples(self) -> Iterator[tuple[str, str, str, bytes]]:
+        """Key, caption, extension and bytes of this reader's pictures."""
+        worker = get_worker_info()
+        workers, worker_id = (worker.num_workers, worker.id) if worker is not None else (1, 0)
+        readers, reader = self.world_size * workers, self.rank * workers + worker_id
+        rng = np.random.default_rng([self.seed, int(self._epoch[0])])
+        position = 0  # of the shard's first sample in the common order
+        for shard in self._shards(rng):
+            path = self._folder.path(DatasetFolder.index(self.modality, self.split, shard))
+            index = ledger.read(path, _INDEX_COLUMNS).to_pylist()
+            order = _order(index, rng if self.shuffle else None)
+            mine = [index[row] for row in order[(reader - position) % readers :: readers]]
+            position += len(index)
+            if mine and mine[0]["parts"] is not None:
+                yield from _from_tar(self._folder.path(DatasetFolder.tar(self.modality, self.split, shard)), mine)
+            elif mine:
+                yield from _from_parquet(
+                    self._folder.path(DatasetFolder.parquet(self.modality, self.split, shard)), mine
+                )
+
+    def _shards(self, rng: np.random.Generator) -> list[int]:
+        folder = self._folder.path(f"index/{self.modality}/{self.split}")
+        names = [name for name in storage.list_names(folder) if name.endswith(".parquet")]
+        numbers = sorted(number for name in names if (number := shard_number(name)) is not None)
+        return [int(number) for number in rng.permutation(numbers)] if self.shuffle else numbers
+
+
+def square_HWC(part: str, data: bytes, side_px: int) -> np.ndarray:
+    """The middle square of a picture at side_px x side_px: uint8 RGB. Raises ValueError where it cannot be decoded."""
+    if part == "jpg":
+        # A picture of twice the side or more is decoded at a half, a quarter or an eighth of its size.
+        picture_HWC = simplejpeg.decode_jpeg(data, min_height=side_px, min_width=side_px)
+    else:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        if pixels is None:
+            raise ValueError(f"not a {part} that can be decoded")
+        picture_HWC = pixels[..., ::-1]
+    height_px, width_px = picture_HWC.shape[:2]
+    edge_px = min(height_px, width_px)
+    top, left = (height_px - edge_px) // 2, (width_px - edge_px) // 2
+    square = np.ascontiguousarray(picture_HWC[top : top + edge_px, left : left + edge_px])
+    if edge_px == side_px:
+        return square
+    shrinks = edge_px > side_px
+    return cv2.resize(square, (side_px, side_px), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _manifest(folder: DatasetFolder) -> dict[str, Any]:
+    try:
+        manifest = json.loads(storage.read_bytes(folder.manifest))
+        if not {"samples", "normalise"} <= manifest.keys():
+            raise ValueError("lacks samples or normalise")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"{folder.root}: is no dataset: it has no manifest.json") from None
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(f"{folder.manifest}: is no manifest of a dataset: {error}") from None
+    return dict(manifest)
+
+
+def _order(index: list[dict[str, Any]], rng: np.random.Generator | None) -> list[int]:
+    """Rows of a shard in the order they are read; one row group after the other, so that one at a time is held."""
+    if rng is None:
+        return list(range(len(index)))
+    shuffled = [int(row) for row in rng.permutation(len(index))]
+    if index and index[0]["parts"] is None:
+        turns = rng.permutation(1 + max(row["row_group"] for row in index))
+        shuffled.sort(key=lambda row: turns[index[row]["row_group"]])
+    return shuffled
+
+
+def _from_tar(path: str, rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, bytes]]:
+    with storage.open_input(path) as file:
+        for row in rows:
+            places = {place["part"]: place for place in row["parts"]}
+            part = next((name for name in IMAGE_PARTS if name in places), None)
+            if part is None:
+                raise DamageError(f"{path}: {row['key']} has no picture; run `mmdata verify`")
+            caption = _bytes_at(file, places["txt"], path) if "txt" in places else b""
+            yield row["key"], caption.decode("utf-8", "replace"), part, _bytes_at(file, places[part], path)
+
+
+def _bytes_at(file: BinaryIO, place: Mapping[str, Any], path: str) -> bytes:
+    file.seek(place["offset"])
+    data = file.read(place["size"])
+    if len(data) != place["size"]:
+        raise DamageError(f"{path}: ends before byte {place['offset'] + place['size']}; run `mmdata verify`")
+    return data
+
+
+def _from_parquet(path: str, rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, bytes]]:
+    with storage.open_input(path) as source:
+        file = pq.ParquetFile(source)
+        group, held = -1, None
+        for row in rows:
+            if held is None or row["row_group"] != group:
+                group = row["row_group"]
+                held = file.read_row_group(group, columns=["image", "caption"])
+            picture, caption = held["image"][row["row"]].as_py(), held["caption"][row["row"]].as_py()
+            yield row["key"], caption or "", picture["path"].rpartition(".")[2], picture["bytes"]

@@ -1,0 +1,1 @@
+"""The demo: real media, planted defects, a loopback server and a similarity encoder, all without a network."""
