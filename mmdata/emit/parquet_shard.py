@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -67,9 +68,8 @@ class ParquetShardWriter:
 
     def add(self, image: bytes, extension: str) -> None:
         """The picture of the next sample."""
-        if self._images and (
-            self._bytes + len(image) > ROW_GROUP_BYTES or len(self._images) >= ROW_GROUP_ROWS
-        ):
+        full = self._bytes + len(image) > ROW_GROUP_BYTES or len(self._images) >= ROW_GROUP_ROWS
+        if self._images and full:
             self._flush()
         key = self._keys[self._written + len(self._images)]
         self.places.append((self._row_group, len(self._images)))
@@ -81,6 +81,11 @@ class ParquetShardWriter:
         if self._images:
             self._flush()
         self._writer.close()
+
+    def abandon(self) -> None:
+        """Let go of the file after an error, while it is still open; nothing happens after `close`."""
+        with contextlib.suppress(OSError, ValueError):
+            self._writer.close()
 
     def _flush(self) -> None:
         rows = self._table.slice(self._written, len(self._images))

@@ -35,8 +35,7 @@ class StagedShard:
 class Output:
     """The shards that one modality, split and set of parts of a window becomes: numbers from `first_shard` on.
 
-    parts: "" where the ledger does not say which parts samples have; then a shard may hold several kinds of picture.
-    sizes: samples of each shard.
+    parts: as in the ledger, so that all samples of a shard have the same. sizes: samples of each shard.
     """
 
     modality: str

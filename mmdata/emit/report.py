@@ -82,6 +82,7 @@ def _render(report: ReportInput, rows: Rows) -> str:
         report=report,
         facts=facts,
         finished=rows.has_selection,
+        waiting=not rows.has_selection or any(loss.status == "waiting" for step in facts.steps for loss in step.losses),
         policy=_policy(style),
         style=Markup(style),
         funnel=report_drawing.funnel(facts.steps, facts.splits),

@@ -16,7 +16,7 @@ from mmdata.emit.report_scores import GRID_COLUMNS, GRID_ROWS, Bin, Curve, Score
 from mmdata.emit.report_text import count, share, size, value
 
 _WIDTH, _HEIGHT = 340.0, 190.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 334.0, 24.0, 160.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 334.0, 24.0, 160.0
 _KINDS = ("kept", "lost", "waiting")
 
 

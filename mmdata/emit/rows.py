@@ -27,7 +27,7 @@ TAKEN = {  # names in the final files that are ours or img2dataset's: an own col
 class WindowRows:
     """Kept rows of a window, in the order of the staged shards.
 
-    rows: key, shard (number), repeat, split, parts, and the ledger's columns. scores: number and text columns.
+    rows: the ledger's columns, and shard (number), repeat, split. scores: number and text columns.
     """
 
     rows: pa.Table
@@ -88,11 +88,9 @@ def _read_shard(shard: StagedShard) -> WindowRows:
     keep = chosen["keep"]
     table = ledger.read(shard.ledger)
     _check_aligned(shard.selection, table["key"], chosen["key"])
-    ours = [name for name in table.column_names if name in ledger.RESERVED or name == "parts"]
+    ours = [name for name in table.column_names if name in ledger.RESERVED]
     own = [name for name in table.column_names if name not in ours]
     rows = table.select(ours).filter(keep)
-    parts = rows["parts"] if "parts" in rows.column_names else pa.nulls(rows.num_rows, pa.string())
-    rows = rows.select([name for name in ours if name != "parts"]).append_column("parts", pc.fill_null(parts, ""))
     rows = rows.append_column("shard", pa.array([shard.shard] * rows.num_rows, pa.int32()))
     for name in ("repeat", "split"):
         rows = rows.append_column(name, chosen[name].filter(keep))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -111,7 +111,7 @@ def _shard_problems(dataset_root: str, tree: Mapping[str, Any], whole: set[str])
                 total += table.num_rows
                 place = (modality, split, shard)
                 if DatasetFolder.tar(*place) in whole:
-                    yield from _tar_problems(dataset_root, place, table)
+                    yield from _tar_problems(dataset_root, place, table, whole)
                 for path in (DatasetFolder.sidecar(*place), DatasetFolder.parquet(*place)):
                     if path in whole and not _table(dataset_root, path, ["key"])["key"].equals(table["key"]):
                         yield f"{path}: its keys are not those of the index"
@@ -122,7 +122,9 @@ def _shard_problems(dataset_root: str, tree: Mapping[str, Any], whole: set[str])
                 )
 
 
-def _tar_problems(dataset_root: str, place: tuple[str, str, int], table: pa.Table) -> Iterator[str]:
+def _tar_problems(
+    dataset_root: str, place: tuple[str, str, int], table: pa.Table, whole: Collection[str]
+) -> Iterator[str]:
     path = DatasetFolder.tar(*place)
     try:
         with storage.open_input(storage.join(dataset_root, path)) as file:
@@ -137,9 +139,11 @@ def _tar_problems(dataset_root: str, place: tuple[str, str, int], table: pa.Tabl
     ]
     if found != expected:
         yield f"{path}: its members are not where the index says"
-    sizes = json.loads(storage.read_bytes(storage.join(dataset_root, DatasetFolder.sizes(*place[:2]))))
-    if sizes.get(path.rpartition("/")[2]) != table.num_rows:
-        yield f"{path}: {table.num_rows} samples, sizes.json has {sizes.get(path.rpartition('/')[2])}"
+    sizes_path = DatasetFolder.sizes(*place[:2])
+    if sizes_path in whole:
+        said = json.loads(storage.read_bytes(storage.join(dataset_root, sizes_path))).get(path.rpartition("/")[2])
+        if said != table.num_rows:
+            yield f"{path}: {table.num_rows} samples, sizes.json has {said}"
 
 
 def _table(dataset_root: str, path: str, columns: list[str] | None = None) -> pa.Table:

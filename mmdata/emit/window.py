@@ -90,6 +90,7 @@ def _write_shard(
         if "parquet" in job.formats:
             sink = stack.enter_context(files.open(DatasetFolder.parquet(*place)))
             parquet = ParquetShardWriter(sink, rows, keys, extra)
+            stack.callback(parquet.abandon)
         captions = rows.rows["caption"].to_pylist()
         where = zip(rows.rows["shard"].to_pylist(), rows.rows["key"].to_pylist(), strict=True)
         jsons = records.json_parts(rows, keys, extra)
@@ -148,9 +149,9 @@ class _StagedParts:
     def read(self, shard: int, key: str, expected: str) -> dict[str, bytes]:
         """The parts of a sample. Raises ShardError where it is not in the tar, or the ledger says other parts."""
         places = self._places[shard].get(key, [])
-        found = " ".join(sorted(part for part, _, _ in places))
-        if not any(part in IMAGE_PARTS for part, _, _ in places) or (expected and found != expected):
-            raise ShardError(f"{self._names[shard]}: {key} has parts {found!r}, expected: {expected or 'a picture'}")
+        found = sorted(part for part, _, _ in places)
+        if found != [part for part in expected.split() if part not in WRITTEN_PARTS] or not found:
+            raise ShardError(f"{self._names[shard]}: {key} has parts '{' '.join(found)}', its ledger has '{expected}'")
         parts = {part: os.pread(self._files[shard], size, offset) for part, offset, size in places}
         if any(len(parts[part]) != size for part, _, size in places):
             raise ShardError(f"{self._names[shard]}: {key} could not be read whole")

@@ -1,8 +1,8 @@
 """What may be connected to: which URLs, which addresses. No input or output happens here.
 
-URLs are read by libcurl's own parser (CurlUrl), and what it read is what libcurl is given: there is no second parser to
-disagree with. Names are not judged, since they may resolve to something else a moment later; the address of every socket
-is, at the moment it is made (`AddressRules.refusal`).
+URLs are read by libcurl's own parser (CurlUrl), and what it read is what libcurl is given: no second parser can
+disagree. Names are not judged, since they may resolve to something else a moment later; the address of every socket is,
+at the moment it is made (`AddressRules.refusal`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ NOT_PUBLIC = tuple(
 _V4_MAPPED = ip_network("::ffff:0:0/96")
 _V4_COMPATIBLE = ip_network("::/96")
 _V4_TRANSLATED = ip_network("::ffff:0:0:0/96")
-_NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+_NAT64 = ip_network("64:ff9b::/96")
+_NAT64_LOCAL = ip_network("64:ff9b:1::/48")
+_V4_IN_LAST_32_BITS = (_V4_MAPPED, _V4_COMPATIBLE, _V4_TRANSLATED, _NAT64, _NAT64_LOCAL)
 _ISATAP = (0x00005EFE, 0x02005EFE)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -116,8 +118,8 @@ def check_url(url: str, ports: Container[int]) -> Target:
         parsed.setpart(pycurl.UPART_URL, text.encode("utf-8", "surrogatepass"), flags)
         host = parsed.host
         if not host.isascii():
-            # Set anew, since the ASCII form of fullwidth digits is an address, which libcurl then normalises.
-            parsed.setpart(pycurl.UPART_HOST, parsed.getpart(pycurl.UPART_HOST, pycurl.U_PUNYCODE), 0)
+            # Read anew, since the ASCII form of fullwidth digits is an address, which libcurl then normalises.
+            parsed.host = _ascii_name(host)
             parsed.setpart(pycurl.UPART_URL, parsed.url, flags)
             host = parsed.host
         parsed.fragment = None
@@ -136,6 +138,13 @@ def check_url(url: str, ports: Container[int]) -> Target:
     if port not in ports:
         raise SampleError(Reason.PORT, f"port {port} is not in fetch.ports")
     return Target(checked, scheme, host, port)
+
+
+def _ascii_name(host: str) -> str:
+    """The IDNA form of a host name; the libcurl of pycurl's wheel does not do that. Raises UnicodeError."""
+    import idna
+
+    return idna.encode(host, uts46=True).decode("ascii")
 
 
 def _check_name(host: str) -> None:
@@ -167,7 +176,9 @@ class AddressRules:
             try:
                 parsed.append(ip_network(text))
             except ValueError as error:
-                raise ConfigError(f"fetch.allow_networks: found {text!r}: {error}; allowed is for instance 10.0.0.0/8") from None
+                raise ConfigError(
+                    f"fetch.allow_networks: found {text!r}: {error}; allowed is e.g. 10.0.0.0/8"
+                ) from None
         return cls(tuple(parsed), frozenset(forbidden_ports))
 
     def refusal(self, address: str, port: int) -> str:
@@ -191,8 +202,8 @@ def _refusal(text: str, networks: tuple[Network, ...]) -> str:
             return f"{text} is link-local, multicast, unspecified or a metadata service"
     if any(address in network for network in networks):
         return ""
-    # A mapped address is its IPv4 address; any other wrapping must be public itself as well as what is in it.
-    judged = unwrapped if address in _V4_MAPPED else [address, *unwrapped]
+    # Mapped and NAT64 addresses are their IPv4 address; any other must be public itself as well as what is in it.
+    judged = unwrapped if address in _V4_MAPPED or address in _NAT64 else [address, *unwrapped]
     for each in judged:
         if not _is_public(each) and not any(each in network for network in networks):
             return f"{text} is not public, nor in fetch.allow_networks"
@@ -209,15 +220,12 @@ def _is_public(address: Address) -> bool:
 
 
 def _embedded(address: Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that a gateway would take out of this one: mapped, NAT64, 6to4, Teredo, ISATAP and older forms."""
+    """The IPv4 addresses that a gateway would take out of this one: mapped, NAT64, 6to4, Teredo, ISATAP, older forms."""
     if isinstance(address, IPv4Address):
         return
     low = IPv4Address(int(address) & 0xFFFFFFFF)
-    if address in _V4_MAPPED or address in _V4_TRANSLATED or any(address in network for network in _NAT64):
-        yield low
-    elif address in _V4_COMPATIBLE and int(address) > 1:
-        yield low
-    elif (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+    is_isatap = (int(address) >> 32) & 0xFFFFFFFF in _ISATAP
+    if is_isatap or (int(address) > 1 and any(address in network for network in _V4_IN_LAST_32_BITS)):
         yield low
     if address.sixtofour is not None:
         yield address.sixtofour

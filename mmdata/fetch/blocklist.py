@@ -14,7 +14,7 @@ _HEX = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class HashList:
-    """A set of sha256 for `in` with hexadecimal text; sorted bytes, because a Python set needs five times the memory."""
+    """A set of sha256 for `in` with hexadecimal text; sorted bytes: a Python set needs five times the memory."""
 
     def __init__(self, digests: Iterable[str] = ()) -> None:
         self._packed = b"".join(sorted({bytes.fromhex(digest) for digest in digests}))
@@ -51,6 +51,8 @@ def read_hash_list(path: str | Path) -> HashList:
         if not words:
             continue
         if not _HEX.fullmatch(words[0]):
-            raise ConfigError(f"fetch.hash_blocklist: {path}: line {number}: found {words[0][:80]!r}, allowed is a sha256")
+            raise ConfigError(
+                f"fetch.hash_blocklist: {path}: line {number}: found {words[0][:80]!r}, allowed is a sha256"
+            )
         digests.append(words[0])
     return HashList(digests)

@@ -16,7 +16,7 @@ def fetch_all(
     forbidden_ports: Collection[int] = (),
     blocklist: Container[str] | None = None,
 ) -> Iterator[Fetched]:
-    """One `Fetched` for every link, in the order of completion. Raises ConfigError at once for options that cannot be used.
+    """One `Fetched` for every link, in the order of completion. Raises ConfigError at once for options that are no use.
 
     Nothing begins before the first result is asked for; closing the iterator ends all that is under way.
     per_host: requests at once to one host by this call; `options.per_host` is over all workers, so a runner divides it.

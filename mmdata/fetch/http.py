@@ -2,7 +2,7 @@
 
 A link is tried up to `1 + retries` times; redirects are followed here, not by libcurl, so that each hop is checked like
 a link. Nothing here waits without an end: every request has a deadline, every wait between requests a bound, and only
-as many bytes lie about as `START_BYTES` and `SHED_BYTES` allow, whatever the servers send and however slow the consumer.
+as many bytes lie about as `START_BYTES` and `SHED_BYTES` allow, whatever servers send and however slow the consumer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TICK_S = 0.05  # between two looks at deadlines
 class _Arrived:
     """A result with what the consumer's thread still has to do for it: join, decompress, hash."""
 
-    __slots__ = ("fetched", "link", "chunks", "codings")
+    __slots__ = ("chunks", "codings", "fetched", "link")
 
     def __init__(self, fetched: Fetched, link: Link, chunks: list[bytes], codings: list[str]) -> None:
         self.fetched = fetched
@@ -157,13 +157,13 @@ class HttpFetcher:
     def _fill(self, now: float) -> None:
         """Begin as many requests as concurrency, hosts and memory allow."""
         while self._answered:
-            for task in self._unresolved.pop(self._answered.popleft(), ()):
-                self._admit(task)
+            for waiting in self._unresolved.pop(self._answered.popleft(), ()):
+                self._admit(waiting)
         while self._later and self._later[0][0] <= now:
             self._admit(heapq.heappop(self._later)[2], first=True)
         self._starved = self._bytes_given - self._bytes_taken > START_BYTES
         while len(self._busy) < self._options.concurrency and not self._starved:
-            task = self._hosts.take(now)
+            task: Task | None = self._hosts.take(now)
             if task is not None:
                 self._begin(task, now)
             elif not self._exhausted and self._unfinished < LOOK_AHEAD:
@@ -263,9 +263,7 @@ class HttpFetcher:
                 return
         self._decide(task, outcome, fetched, chunks, codings)
 
-    def _decide(
-        self, task: Task, outcome: Outcome, fetched: Fetched, chunks: list[bytes], codings: list[str]
-    ) -> None:
+    def _decide(self, task: Task, outcome: Outcome, fetched: Fetched, chunks: list[bytes], codings: list[str]) -> None:
         """Try again later, or give what there is."""
         wait_s = outcome.wait_s
         patient = wait_s is None or wait_s <= self._options.max_retry_after_s
@@ -280,7 +278,9 @@ class HttpFetcher:
             chunks = []
         self._give(task.link, fetched, chunks, codings)
 
-    def _give(self, link: Link, fetched: Fetched, chunks: list[bytes] | None = None, codings: list[str] | None = None) -> None:
+    def _give(
+        self, link: Link, fetched: Fetched, chunks: list[bytes] | None = None, codings: list[str] | None = None
+    ) -> None:
         self._unfinished -= 1
         self._bytes_given += fetched.num_bytes
         self._batch.append(_Arrived(fetched, link, chunks or [], codings or []))

@@ -6,11 +6,11 @@ native engine:
 
 | option | with img2dataset |
 |---|---|
-| addresses | checked before the download, not where the socket is made: a name that changes its address in between gets through |
-| `unchecked_redirects` | false: redirects are not followed (`blocked.redirect`); true: followed anywhere, up to `max_redirects` |
-| `timeout_s` | bounds each wait for the network, not the request; a shard that makes no progress is given up as `fetch.timeout` |
+| addresses | checked before the download, not where the socket is made: a name may change in between |
+| `unchecked_redirects` | false: not followed (`blocked.redirect`); true: followed anywhere, up to `max_redirects` |
+| `timeout_s` | bounds each wait for the network, not the request; no progress at all is `fetch.timeout` |
 | `connect_timeout_s`, `first_byte_timeout_s`, `min_bytes_per_s`, `slow_grace_s` | no effect |
-| `retries` | of every failure, at once; `max_retry_after_s` has no effect, Retry-After is not obeyed, `attempts` says 1 |
+| `retries` | of every failure, at once; Retry-After is not obeyed; `attempts` says 1 |
 | `per_host` | no effect: up to `concurrency` requests at once go to one host |
 | `connect_to` | the URL is rewritten, so the server sees the mapped address and port as Host; http only |
 | `name_servers` | refused |
@@ -92,7 +92,7 @@ class Img2datasetFetcher:
 
     def __init__(self, links: Iterable[Link], settings: Settings, blocklist: Container[str]) -> None:
         if settings.options.name_servers:
-            raise ConfigError("fetch.name_servers: engine img2dataset asks the machine's own; leave it out, or take native")
+            raise ConfigError("fetch.name_servers: engine img2dataset cannot use them; leave it out")
         self._links = iter(links)
         self._settings = settings
         self._blocklist = blocklist
@@ -155,7 +155,8 @@ class Img2datasetFetcher:
                         return
                     if time.monotonic() > quiet_until:
                         for row in sorted(left):
-                            yield Fetched(batch[row].key, attempts=1).end(Reason.TIMEOUT, "img2dataset makes no progress")
+                            fetched = Fetched(batch[row].key, attempts=1)
+                            yield fetched.end(Reason.TIMEOUT, "img2dataset makes no progress")
                         return
                     if running:
                         _wait(process)
@@ -235,11 +236,9 @@ class Img2datasetFetcher:
                     fetched.end(Reason.TOO_LARGE, f"more than {self._settings.max_bytes} bytes")
                 yield row, check_bytes(fetched, batch[row].expected_sha256, self._blocklist)
         for row in rows.values():
-            reason, code = reason_of_text(row["error_message"] or "")
-            yield (
-                row["mmdata_row"],
-                Fetched(batch[row["mmdata_row"]].key, http_code=code, attempts=1).end(reason, row["error_message"] or ""),
-            )
+            number, text = row["mmdata_row"], row["error_message"] or ""
+            reason, code = reason_of_text(text)
+            yield number, Fetched(batch[number].key, http_code=code, attempts=1).end(reason, text)
         for path in (stats, stem.with_suffix(".parquet"), stem.with_suffix(".tar")):
             path.unlink()
 

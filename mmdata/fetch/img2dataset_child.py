@@ -37,13 +37,23 @@ class Manners(urllib.request.BaseHandler):
             )
         if response.length is None:  # no length said: read up to one byte more than allowed
             read = response.read
-            response.read = lambda amount=None: read(self._max_bytes + 1)  # type: ignore[method-assign, misc]
+            # setattr, since a method is no variable to a type checker
+            setattr(response, "read", lambda: read(self._max_bytes + 1))  # noqa: B010
         elif response.length > self._max_bytes:
             raise urllib.error.URLError(f"fetch.too_large: {response.length} bytes")
         return response
 
     https_request = http_request
     https_response = http_response
+
+
+def redirects_up_to(number: int) -> urllib.request.HTTPRedirectHandler:
+    """A handler that follows `number` redirects, wherever they lead."""
+
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        max_redirections = number
+
+    return Redirects()
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -56,14 +66,11 @@ class NoRedirects(urllib.request.HTTPRedirectHandler):
 def install_opener(request: dict[str, Any]) -> None:
     """Make urllib follow the options in `request`, in this process."""
     proxy = request["proxy"]
-    redirects: urllib.request.HTTPRedirectHandler = NoRedirects()
-    if request["max_redirects"] is not None:
-        redirects = urllib.request.HTTPRedirectHandler()
-        redirects.max_redirections = request["max_redirects"]
+    limit = request["max_redirects"]
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {}),
         Manners(request["user_agent"], request["max_bytes"]),
-        redirects,
+        NoRedirects() if limit is None else redirects_up_to(limit),
     )
     urllib.request.install_opener(opener)
 

@@ -28,7 +28,9 @@ class Answer:
 class NameLookup:
     """Answers by name. `on_answer` is called in another thread after each lookup that `ask` has begun."""
 
-    def __init__(self, servers: tuple[tuple[str, int], ...], timeout_s: float, on_answer: Callable[[str], None]) -> None:
+    def __init__(
+        self, servers: tuple[tuple[str, int], ...], timeout_s: float, on_answer: Callable[[str], None]
+    ) -> None:
         self._servers = servers
         self._timeout_s = timeout_s
         self._on_answer = on_answer

@@ -32,12 +32,12 @@ def retry_after_s(value: str, now_s: float) -> float | None:
 
 
 def backoff_s(attempt: int, draw: float) -> float:
-    """Seconds to wait after failed attempt `attempt` (1, 2, ...): `draw` in [0, 1) of a doubling bound (full jitter)."""
+    """Seconds to wait after failed attempt 1, 2, ...: `draw` in [0, 1) of a bound that doubles (full jitter)."""
     return draw * min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(attempt - 1, 32))
 
 
 class _Host(Generic[_T]):
-    __slots__ = ("active", "waiting", "not_before", "listed")
+    __slots__ = ("active", "listed", "not_before", "waiting")
 
     def __init__(self) -> None:
         self.active = 0

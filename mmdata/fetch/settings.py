@@ -39,7 +39,9 @@ def settings_of(options: FetchOptions, forbidden_ports: Iterable[int] = ()) -> S
     """Settings for one fetch. Raises ConfigError naming the option that cannot be used."""
     rules = AddressRules.parse(options.allow_networks, forbidden_ports)
     if options.proxy and options.name_servers:
-        raise ConfigError("fetch.name_servers: has no effect with fetch.proxy, which looks names up itself; leave one out")
+        raise ConfigError(
+            "fetch.name_servers: has no effect with fetch.proxy, which looks names up itself; leave one out"
+        )
     if any(not 0 < port < 65536 for port in options.ports):
         raise ConfigError(f"fetch.ports: found {options.ports}, allowed are 1 to 65535")
     agent = f"{options.agent}/{__version__}" + (f" (+{options.contact})" if options.contact else "")
@@ -68,7 +70,9 @@ def _endpoint(text: str, where: str, default_port: int | None) -> tuple[str, int
         host, colon, port = text, "", ""
     host = host.removeprefix("[").removesuffix("]")
     if not host or (not colon and default_port is None) or (colon and not (port.isdigit() and 0 < int(port) < 65536)):
-        raise ConfigError(f"{where}: found {text!r}, allowed is address:port, for instance 127.0.0.1:8080 or [::1]:8080")
+        raise ConfigError(
+            f"{where}: found {text!r}, allowed is address:port, for instance 127.0.0.1:8080 or [::1]:8080"
+        )
     return host, int(port) if colon else int(default_port or 0)
 
 

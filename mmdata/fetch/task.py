@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from mmdata.fetch.responses import REDIRECTS, reason_of_error, reason_of_status
 from mmdata.fetch.settings import Settings
 from mmdata.fetch.transfer import Transfer
 
+_ABSOLUTE = re.compile(rb"\s*[A-Za-z][A-Za-z0-9+.-]*:")
 WRITE_ERROR, TOO_LARGE_ERROR, TIMEOUT_ERROR, PARTIAL_ERROR = 23, 63, 28, 18
 
 
@@ -82,15 +84,13 @@ class Outcome:
 
 def outcome_of(transfer: Transfer, error: int, text: str) -> Outcome:
     """The outcome of a transfer that libcurl has ended with `error` (0: none) or that was stopped with a verdict."""
-    wanted = transfer.look()
+    transfer.look()
     code = transfer.code
     if transfer.refused:
         reason = Reason.REDIRECT if transfer.task.hops else Reason.ADDRESS
         return Outcome(reason, transfer.refused)
-    if not wanted and transfer.verdict:
-        return Outcome(*transfer.verdict)
     # The status counts even where we did not read, or did not get, all of the body that came with it.
-    if code and code != 200 and error in (0, WRITE_ERROR, TOO_LARGE_ERROR, PARTIAL_ERROR):
+    if code > 200 and (error in (0, WRITE_ERROR, TOO_LARGE_ERROR, PARTIAL_ERROR) or code not in REDIRECTS):
         if code in REDIRECTS:
             return Outcome(Reason.PROTOCOL, f"HTTP status {code}", location=_location(transfer))
         outcome = Outcome(reason_of_status(code), f"HTTP status {code}")
@@ -98,6 +98,8 @@ def outcome_of(transfer: Transfer, error: int, text: str) -> Outcome:
             waits = (retry_after_s(value, time.time()) for value in transfer.header("Retry-After"))
             outcome.wait_s = next((wait for wait in waits if wait is not None), None)
         return outcome
+    if transfer.verdict:
+        return Outcome(*transfer.verdict)
     if error == TIMEOUT_ERROR:
         return Outcome(*transfer.phase())
     if error:
@@ -108,6 +110,11 @@ def outcome_of(transfer: Transfer, error: int, text: str) -> Outcome:
 
 
 def _location(transfer: Transfer) -> str:
-    # Made absolute by libcurl's own parser; bytes, because servers send what they like.
-    url: bytes | None = transfer.curl.getinfo_raw(pycurl.REDIRECT_URL)
-    return (url or b"").decode("utf-8", "surrogateescape")
+    given = next(iter(transfer.header("Location")), "").encode("latin-1")
+    if not _ABSOLUTE.match(given):
+        # Made absolute by libcurl's own parser, which drops user names; so it is asked for relative ones only.
+        given = transfer.curl.getinfo_raw(pycurl.REDIRECT_URL) or b""
+    try:
+        return given.decode("utf-8")
+    except UnicodeDecodeError:
+        return given.decode("latin-1")

@@ -131,7 +131,7 @@ class Transfer:
         """What a request that libcurl ended for its time was waiting for."""
         curl = self.curl
         options = self._settings.options
-        if self.headers or curl.getinfo(pycurl.PRETRANSFER_TIME) > 0:
+        if self.headers or curl.getinfo(pycurl.TOTAL_TIME) > self.deadline - self.started - 0.01:
             return Reason.TIMEOUT, f"not done within {options.timeout_s:g} s"
         if curl.getinfo(pycurl.CONNECT_TIME) > 0:
             return Reason.TIMEOUT, f"no TLS within {options.connect_timeout_s:g} s"

@@ -16,7 +16,7 @@ from mmdata.image.colour import to_srgb
 from mmdata.image.geometry import Geometry, plan
 from mmdata.image.header import Header
 from mmdata.image.read import read_header, read_pixels
-from mmdata.image.resample import resample
+from mmdata.image.resample import TAPS_FROM, TAPS_FROM_REDUCED, resample
 from mmdata.image.write import DEFAULT_QUALITY, crop_or_pad, turn_upright, write
 from mmdata.options import operational, semantic
 from mmdata.sample import RAW, Sample
@@ -126,7 +126,8 @@ class DecodeImage:
             width, height = height, width
         eighths = jpeg.scale_for(header, width, height) if header.kind == "jpg" else 8
         covered = header.width_px * eighths / 8, header.height_px * eighths / 8
-        image_HWC = resample(read_pixels(data, header, eighths), width, height, covered)
+        taps_from = TAPS_FROM if eighths == 8 else TAPS_FROM_REDUCED
+        image_HWC = resample(read_pixels(data, header, eighths), width, height, covered, taps_from)
         image_HWC = turn_upright(to_srgb(image_HWC, header.icc), header.orientation)
         quality = DEFAULT_QUALITY[self.format] if self.quality is None else self.quality
         written = write(crop_or_pad(image_HWC, geometry), self.format, quality)

@@ -6,6 +6,7 @@ grey and only warns. Shapes: H height, W width, C channels.
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from collections import deque
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 from mmdata.errors import Reason, SampleError
 from mmdata.image.header import MAX_ICC_BYTES, Header, exif_orientation
+
+Pixels = NDArray[np.uint8]
 
 EIGHTHS = (1, 2, 4, 8)  # the scales with fast inverse transforms; 3, 5, 6 and 7 eighths cost more than a full decode
 
@@ -100,15 +103,15 @@ def scale_for(header: Header, width_px: int, height_px: int) -> int:
     return 8
 
 
-def decode(data: bytes, header: Header, eighths: int = 8) -> NDArray[np.uint8]:
+def decode(data: bytes, header: Header, eighths: int = 8) -> Pixels:
     """Pixels (ceil(height * eighths / 8), ceil(width * eighths / 8), C) uint8: C 1 grey, 3 RGB, 4 CMYK (255: no ink).
 
     Raises SampleError(TRUNCATED or CORRUPT) for whatever libjpeg-turbo complains of.
     """
     import simplejpeg
 
-    def pixels(strict: bool) -> NDArray[np.uint8]:
-        decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+    def pixels(strict: bool) -> Pixels:
+        decoded: Pixels = simplejpeg.decode_jpeg(
             data,
             _COLOURS[header.channels],
             fastupsample=eighths < 8,  # at reduced scales chroma needs little or none, and is resampled anyway
@@ -128,10 +131,27 @@ def decode(data: bytes, header: Header, eighths: int = 8) -> NDArray[np.uint8]:
             return pixels(strict=False)
         except ValueError as error:
             message = str(error)
+    if "determine subsampling" in message:
+        return _decode_rare(data, header, eighths)
     if "Premature end" in message:
         raise SampleError(Reason.TRUNCATED, message)
     deque(_segments(data), maxlen=0)  # raises where the bytes end early, which libjpeg may have met as something else
     raise SampleError(Reason.CORRUPT, message)
+
+
+def _decode_rare(data: bytes, header: Header, eighths: int) -> Pixels:
+    """The same through Pillow, for chroma sampling that TurboJPEG has no name for (some CMYK, 4:1:0, odd cameras)."""
+    from PIL import Image
+
+    deque(_segments(data), maxlen=0)  # Pillow does not miss an end marker
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+            pixels = np.asarray(picture.reduce(8 // eighths))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SampleError(Reason.TRUNCATED if "truncated" in str(error) else Reason.CORRUPT, str(error)) from None
+    if header.channels == 4:
+        pixels = 255 - pixels  # Pillow counts ink
+    return pixels.reshape(*pixels.shape[:2], header.channels)
 
 
 def strip(data: bytes) -> bytes:

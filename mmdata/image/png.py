@@ -15,7 +15,7 @@ _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # by colour type
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(type, start, end) of each chunk up to IEND; start is at its length. Checksums of pixel chunks are checked."""
+    """(type, start, end) of each chunk up to IEND; start is at its length. Damaged ones without pixels are left out."""
     at = 8
     while True:
         if at + 12 > len(data):
@@ -25,9 +25,11 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if end > len(data):
             raise SampleError(Reason.TRUNCATED, f"PNG chunk {kind!r} of {length} bytes is cut")
         checksum = int.from_bytes(data[end - 4 : end], "big")
-        if kind in PIXELS and zlib.crc32(memoryview(data)[at + 4 : end - 4]) != checksum:
+        is_whole = zlib.crc32(memoryview(data)[at + 4 : end - 4]) == checksum
+        if not is_whole and kind in PIXELS:
             raise SampleError(Reason.CORRUPT, f"PNG chunk {kind!r} has a wrong checksum")
-        yield kind, at, end
+        if is_whole:
+            yield kind, at, end
         if kind == b"IEND":
             return
         at = end

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import struct
 import sys
 import time
@@ -17,9 +18,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from mmdata.errors import Reason, SampleError
-from mmdata.sample import RAW, Sample
+from mmdata.sample import RAW, Sample, clean_detail
 
 LENGTH = struct.Struct(">I")
+OUT_OF_MEMORY_EXIT = 12  # exit code of a child for which one sample is too much before or after its stages
+_PR_SET_PDEATHSIG = 1
 
 
 def pack(samples: Sequence[Sample], extra: dict[str, Any] | None = None) -> bytes:
@@ -85,19 +88,27 @@ def _end_all(samples: Sequence[Sample], reason: Reason, detail: str) -> None:
 
 
 def main() -> None:
-    """Read one line of settings, then answer batches until the parent closes the pipe."""
+    """Read one line of settings, then answer batches until the parent closes the pipe.
+
+    A stage is named as in the catalogue, or `module:Class`; the latter comes from code only, since the pipeline file's
+    names are looked up in the catalogue before.
+    """
     from mmdata.run.catalog import STAGES, load_class
 
+    _end_with_parent()
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", buffering=1 << 16)
     os.dup2(2, 1)  # whatever a native library prints must not get between the replies
     settings = json.loads(stdin.readline())
     stages = []
     for name, options in settings["stages"]:
-        stage = load_class(STAGES[name])(**options)
+        stage = load_class(STAGES.get(name, name))(**options)
         stage.setup()
         stages.append(stage)
     _limit(settings["memory_bytes"], settings["cpu_s"])
-    _answer(stdin, stdout, stages)
+    try:
+        _answer(stdin, stdout, stages)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY_EXIT)
 
 
 def _answer(stdin: BinaryIO, stdout: BinaryIO, stages: Sequence[Any]) -> None:
@@ -115,12 +126,26 @@ def _answer(stdin: BinaryIO, stdout: BinaryIO, stages: Sequence[Any]) -> None:
         except EOFError:
             return
         for sample in samples:
+            columns = dict(sample.columns)
             done, seconds = run_stages(stages, sample)
             for each in done:
                 if len(each.parts) > 1:
                     each.parts.pop(RAW, None)  # decoded: the raw bytes need not travel back
-            stdout.write(pack(done, {"seconds": seconds}))
+            try:
+                answer = pack(done, {"seconds": seconds})
+            except (TypeError, ValueError) as error:  # a stage's bug: a column that is no plain value
+                detail = clean_detail(f"{type(error).__name__}: {error}")
+                answer = pack([Sample(sample.key, {}, columns, Reason.INTERNAL, detail)], {"seconds": seconds})
+            stdout.write(answer)
             stdout.flush()
+
+
+def _end_with_parent() -> None:
+    """Have the system end this process when its parent is killed, even while a decoder hangs."""
+    import ctypes
+
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _limit(memory_bytes: int, cpu_s: int) -> None:

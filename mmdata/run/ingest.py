@@ -152,6 +152,15 @@ def _samples(rows: pa.Table, job: IngestJob, resolved: Resolved) -> Iterator[Sam
         yield sample
 
 
+def _stored_name(row: dict[str, Any]) -> str | None:
+    """Where stored bytes came from, without the folder: that is this machine's own and would change the dataset."""
+    if not row["media_path"]:
+        return None
+    name = row["media_path"].rpartition("/")[2]
+    place = row["media_row"] if row["media_row"] is not None else row["media_offset"]
+    return f"{name}#{place}" if place else name
+
+
 def _had(sample: Sample, fetched: Fetched) -> Sample:
     sample.columns |= {
         "attempts": fetched.attempts,
@@ -171,7 +180,7 @@ def _sample(row: dict[str, Any], plan: ShardPlan) -> Sample:
         "source": plan.source,
         "row": row["number"],
         "modality": plan.modality,
-        "url": row["url"] or row["media_path"],
+        "url": row["url"] or _stored_name(row),
         "caption": row["caption"],
         "language": row["language"],
     }

@@ -70,7 +70,7 @@ def read_plan(run: RunFolder) -> Plan:
                 ShardPlan(record["shard"], record["source"], record["modality"], record["rows"], record["fingerprint"])
             )
             for entry in record["inputs"]:
-                inputs[record["source"], entry["fingerprint"]] = {"source": record["source"], **entry}
+                inputs[record["source"], entry["path"]] = {"source": record["source"], **entry}
     return Plan(sorted(shards, key=lambda shard: shard.shard), list(inputs.values()))
 
 
@@ -81,13 +81,13 @@ def extend_plan(run: RunFolder, pipeline: Pipeline, resolved: Resolved) -> Plan:
     """
     plan = read_plan(run)
     records: list[dict[str, object]] = []
-    for name, source in resolved.sources.items():
-        fresh = _fresh_inputs(plan, name, source)
+    fresh_of = {name: _fresh_inputs(plan, name, source) for name, source in resolved.sources.items()}
+    for name, fresh in fresh_of.items():
         known = [entry for entry in plan.inputs if entry["source"] == name]
         first_number = max((int(e["first_number"]) + int(e["rows"]) for e in known), default=0)  # type: ignore[call-overload]
         if fresh:
             first_shard = len(plan.shards) + len(records)
-            records += _plan_source(run, pipeline, name, source, fresh, first_number, first_shard)
+            records += _plan_source(run, pipeline, name, resolved.sources[name], fresh, first_number, first_shard)
     if not plan.shards and not records:
         raise SourceError(f"{pipeline.path}: sources: found no row in any of {', '.join(resolved.sources)}")
     if records:

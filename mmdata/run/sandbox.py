@@ -16,13 +16,14 @@ from typing import Any
 
 import mmdata
 from mmdata.errors import MmdataError, Reason
-from mmdata.run.child import pack, unpack
+from mmdata.run.child import OUT_OF_MEMORY_EXIT, pack, unpack
 from mmdata.sample import Sample
 
 START_S = 60.0
+EXIT_S = 5.0  # for a child that closed its pipe to end
 RECYCLE_SAMPLES = 20_000  # decoders leak; a fresh child now and then costs nothing
 PIPE_BYTES = 1 << 20
-_READ_BYTES = 1 << 18
+BATCH_BYTES = 16 << 20  # a message ends with the sample that reaches it: what waits counts against the child's memory
 
 
 class ChildDied(Exception):
@@ -37,7 +38,7 @@ class ChildDied(Exception):
 class Sandbox:
     """Runs stages in a child process with a cleared environment and limits; replaces a child that died.
 
-    stages: (name, options) pairs as the child builds them. timeout_s: wall time of one sample. memory_mb: what the
+    stages: (name, options) pairs as the child builds them; a name is one of the catalogue or `module:Class`. timeout_s: wall time of one sample. memory_mb: what the
     child may take beyond its start.
     """
 
@@ -68,10 +69,13 @@ class Sandbox:
         suspect = ""
         while waiting:
             # After a death the sample it happened at goes alone, into a fresh child: a second death is its own.
-            batch = waiting[:1] if suspect else waiting
+            batch = waiting[:1] if suspect else _message(waiting)
             answered = 0
             try:
                 for group in self._exchange(batch):
+                    if not suspect and any(sample.reason is Reason.DECODE_OOM for sample in group):
+                        # Its neighbours, or what the decoder leaked before, may have taken the memory.
+                        raise ChildDied(Reason.DECODE_OOM, "over the memory limit")
                     done += group
                     answered += 1
                 suspect = ""
@@ -92,8 +96,10 @@ class Sandbox:
     def _exchange(self, batch: Sequence[Sample]) -> Any:
         child = self._ready_child()
         child.send(pack(batch), time.monotonic() + self._timeout_s)
-        for _ in batch:
+        for sample in batch:
             samples, extra = child.receive(time.monotonic() + self._timeout_s)
+            if not samples or not all(s.key == sample.key or s.key.startswith(f"{sample.key}_") for s in samples):
+                raise ChildDied(Reason.DECODE_CRASHED, "the decoder answered for another sample")
             for name, seconds in extra["seconds"].items():
                 self.seconds[name] = self.seconds.get(name, 0.0) + seconds
             child.served += 1
@@ -105,6 +111,16 @@ class Sandbox:
         if self._child is None:
             self._child = _Child(self._stages, self._memory_mb)
         return self._child
+
+
+def _message(samples: list[Sample]) -> list[Sample]:
+    """The first samples, as many as go in one message; at least one."""
+    size = 0
+    for number, sample in enumerate(samples, 1):
+        size += sum(map(len, sample.parts.values()))
+        if size >= BATCH_BYTES:
+            return samples[:number]
+    return samples
 
 
 class _Child:
@@ -135,6 +151,8 @@ class _Child:
             except (AttributeError, PermissionError):
                 pass  # a small pipe works too
         self._buffer = bytearray()
+        self._answer_bytes = memory_mb << 20  # an answer was in the child's memory, so it is no longer than that
+        self._left_bytes = 0
         self.served = 0
         settings = {"stages": stages, "memory_bytes": memory_mb << 20, "cpu_s": 24 * 3600}
         deadline = time.monotonic() + START_S
@@ -159,14 +177,21 @@ class _Child:
                 raise self._death() from None
 
     def receive(self, deadline: float) -> tuple[list[Sample], dict[str, Any]]:
-        return unpack(lambda size: self._read(size, deadline))
+        self._left_bytes = self._answer_bytes
+        try:
+            return unpack(lambda size: self._read(size, deadline))
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            raise ChildDied(Reason.DECODE_CRASHED, "the decoder gave an answer that makes no sense") from None
 
     def _read(self, size: int, deadline: float) -> bytes:
+        self._left_bytes -= size
+        if size < 0 or self._left_bytes < 0:
+            raise ValueError("no answer is that long")
         while len(self._buffer) < size:
             readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not readable:
                 raise ChildDied(Reason.DECODE_TIMEOUT, "gave no answer in time")
-            data = os.read(self._stdout, max(_READ_BYTES, size - len(self._buffer)))
+            data = os.read(self._stdout, PIPE_BYTES)
             if not data:
                 raise self._death()
             self._buffer += data
@@ -175,7 +200,12 @@ class _Child:
         return data
 
     def _death(self) -> ChildDied:
-        code = self._process.wait(timeout=5)
+        try:
+            code = self._process.wait(timeout=EXIT_S)
+        except subprocess.TimeoutExpired:
+            return ChildDied(Reason.DECODE_CRASHED, "the decoder closed its pipe")
+        if code == OUT_OF_MEMORY_EXIT:
+            return ChildDied(Reason.DECODE_OOM, "over the memory limit")
         if code == -signal.SIGKILL:
             return ChildDied(Reason.DECODE_OOM, "the system ended the decoder, most likely out of memory")
         if code == -signal.SIGXCPU:

@@ -5,6 +5,7 @@ Shape suffixes: B batch, C channels, H height, W width, L text tokens, D embeddi
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -194,10 +195,26 @@ def _settle(threads: int, cuda: bool) -> None:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a batch is small, and the cores are other actors'
     torch.set_num_threads(threads)
-    if cuda:
+    if not cuda:
+        _keep_memory()
+    else:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _keep_memory() -> None:
+    """Have glibc keep freed memory: by default every large activation is mapped, faulted in and given back each time.
+
+    That took more time than the arithmetic on some machines. Other C libraries stay as they are.
+    """
+    mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(mmap_max, 0)
+        library.mallopt(trim_threshold, 2**31 - 1)
+    except (OSError, AttributeError):
+        pass

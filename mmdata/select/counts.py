@@ -28,7 +28,7 @@ class RuleCount:
 class KeptCount:
     """What is kept of one shard for one modality and split, by the set of parts its samples have.
 
-    parts: extensions as in the ledger's column `parts` ("jpg", "jpg mel.npy"), "" where it has none.
+    parts: extensions as in the ledger's column `parts`: "jpg", "jpg mel.npy".
     samples: rows, counted as often as they are repeated.
     """
 

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmdata.errors import Status
+from mmdata.errors import Reason, Status
 from mmdata.select.counts import KeptCount, RuleCount, SelectionCounts
 from mmdata.select.rules import Rule, check_columns
-from mmdata.select.split import splits_of
+from mmdata.select.split import TRAIN, VAL, is_val_sql
 from mmdata.select.tables import LEDGER, Columns, ShardTables, ok_rows, read_shard, statuses
 from mmdata.select.workspace import ID, Workspace
 
@@ -52,9 +52,10 @@ def select(
     scratch: local folder for what does not fit into memory_mb; used by nobody else. Raises ConfigError for a column
     that there is not, ShardError for tables that do not belong together.
     """
+    if not shards:
+        return SelectionCounts()
     columns = Columns.of(shards)
-    if shards:
-        check_columns(rules, columns.types)
+    check_columns(rules, columns.types)
     wanted = sorted({name for rule in rules for name in rule.columns()} - {"key"})
     work = Workspace(scratch, seed, {name: columns.types[name] for name in wanted}, memory_mb, threads)
     try:
@@ -88,6 +89,8 @@ def _write_tables(
 ) -> None:
     drops = _InOrder(work, f"SELECT {ID}, reason, detail FROM drops ORDER BY {ID}")
     repeats = _InOrder(work, f"SELECT {ID}, repeat FROM repeats ORDER BY {ID}")
+    is_val = is_val_sql("key", seed=work.seed, val_share=val_share)
+    vals = _InOrder(work, f"SELECT {ID} FROM kept WHERE {is_val} ORDER BY {ID}")
     first = 0
     for shard in shards:
         given, scores = read_shard(shard, {LEDGER: ("source", "modality", "parts")})
@@ -104,8 +107,9 @@ def _write_tables(
         again = repeats.until(end)
         repeat[again[ID].to_numpy() - first] = again["repeat"].to_numpy()
         repeat[~kept] = 0
-        splits = splits_of(work.db, given["key"].filter(keep), seed=work.seed, val_share=val_share)
-        split = pc.replace_with_mask(pa.nulls(given.num_rows, pa.string()), keep, splits)
+        val = np.zeros(given.num_rows, dtype=bool)
+        val[vals.until(end)[ID].to_numpy() - first] = True
+        split = pc.if_else(keep, pc.if_else(pa.array(val), VAL, TRAIN), pa.scalar(None, pa.string()))
         table = pa.table([given["key"], status, reason, detail, keep, pa.array(repeat), split], schema=SCHEMA)
         _count(shard.shard, given, table, counts)
         write(shard.shard, table)
@@ -143,22 +147,22 @@ def _replace(values: pa.Array, places: np.ndarray[Any, Any], by: pa.Array) -> pa
 
 def _count(shard: int, given: pa.Table, table: pa.Table, counts: SelectionCounts) -> None:
     """Add a shard to the counts, and check the law: rows = ok + failed + dropped, and kept rows are the ok ones."""
-    statuses_ = Counter(table["status"].to_pylist())
-    kept = int(pc.sum(table["keep"]).as_py() or 0)
-    lawful = sum(statuses_[status.value] for status in Status) == given.num_rows == table.num_rows
-    if not lawful or kept != statuses_[Status.OK.value] or table["reason"].null_count:
-        raise AssertionError(f"shard {shard}: {given.num_rows} rows came to {dict(statuses_)}, of which {kept} kept")
-    counts.rows += given.num_rows
-    rows = pa.table({"source": given["source"], "modality": given["modality"], "reason": table["reason"]})
-    for source, modality, reason, number in _groups(rows, ["source", "modality", "reason"]):
+    rows = pa.table({name: given[name] for name in ("source", "modality")} | {n: table[n] for n in ("status", "reason")})
+    by_status: Counter[Status] = Counter()
+    for source, modality, status, reason, number in _groups(rows, ["source", "modality", "status", "reason"]):
         counts.funnel[source, modality, reason] += number
         counts.reasons[reason] += number
-    parts = given["parts"] if "parts" in given.column_names else pa.array([""] * given.num_rows)
+        if Reason(reason).status.value == status:
+            by_status[Status(status)] += number
+    kept = int(pc.sum(table["keep"]).as_py() or 0)
+    if by_status.total() != given.num_rows or kept != by_status[Status.OK]:
+        raise AssertionError(f"shard {shard}: {given.num_rows} rows came to {dict(by_status)}, of which {kept} kept")
+    counts.rows += given.num_rows
     placed = pa.table(
         {
             "modality": given["modality"],
             "split": table["split"],
-            "parts": pc.fill_null(parts, ""),
+            "parts": given["parts"],
             "repeat": table["repeat"],
         }
     ).filter(table["keep"])

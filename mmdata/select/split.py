@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pyarrow as pa
-
 from mmdata.sample import root_key
 from mmdata.select.workspace import below_share_sql, root_key_sql, stable_hash, stable_hash_sql
 
@@ -18,11 +14,6 @@ def split_of(key: str, *, seed: int, val_share: float) -> str:
     return VAL if stable_hash(seed, "split", root_key(key)) < round(val_share * 2**64) else TRAIN
 
 
-def splits_of(db: Any, keys: pa.Array, *, seed: int, val_share: float) -> pa.Array:
-    """`split_of` for many keys, in their order."""
-    number = stable_hash_sql(seed, "split", root_key_sql("key"))
-    db.register("split_keys", pa.table({"key": keys}))
-    side = f"CASE WHEN {below_share_sql(number, val_share)} THEN '{VAL}' ELSE '{TRAIN}' END"
-    splits = db.sql(f"SELECT {side} AS split FROM split_keys").to_arrow_table()["split"].combine_chunks()
-    db.unregister("split_keys")
-    return splits.cast(pa.string())
+def is_val_sql(key_sql: str, *, seed: int, val_share: float) -> str:
+    """SQL that is true for the keys whose `split_of` is val."""
+    return below_share_sql(stable_hash_sql(seed, "split", root_key_sql(key_sql)), val_share)

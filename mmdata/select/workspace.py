@@ -77,6 +77,7 @@ class Workspace:
             },
         )
         empty = pa.schema([(ID, pa.int64()), ("key", pa.string()), *self.types.items()]).empty_table()
+        self.db.execute("PRAGMA disable_checkpoint_on_shutdown")  # the file goes with the workspace
         self.db.register("batch", empty)
         self.db.execute("CREATE TABLE kept AS SELECT * FROM batch")
         self.db.unregister("batch")

@@ -8,7 +8,6 @@ it cannot change anything. Every 1,000 records of a part are rolled up into one 
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterable
@@ -16,10 +15,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mmdata.errors import DamageError
-from mmdata.shards import storage
+from mmdata.shards import ledger, storage
 from mmdata.shards.folders import RunFolder
 
 ROLL_UP_EVERY = 1000
@@ -74,8 +72,7 @@ class CommitLog:
         names = storage.list_names(folder)
         for name in names:
             if name.endswith(".parquet"):
-                with storage.open_input(storage.join(folder, name)) as file:
-                    self._keep(Commit.from_json(text) for text in pq.read_table(file)["record"].to_pylist())
+                self._keep(Commit.from_json(text) for text in _rolled_up(storage.join(folder, name)))
         self._keep(
             Commit.from_json(storage.read_bytes(storage.join(folder, name))) for name in names if _RECORD.fullmatch(name)
         )
@@ -130,7 +127,19 @@ class CommitLog:
             if storage.exists(path) and storage.sha256_of(path) != file.sha256:
                 storage.remove(path)
         storage.remove(self.run.commit(self.part, commit.shard, commit.revision))
+        self._take_out(commit)
         del self.commits[commit.shard]
+
+    def _take_out(self, commit: Commit) -> None:
+        """Write the rolled-up file that holds the record again without it."""
+        folder = self.run.commits(self.part)
+        for name in storage.list_names(folder):
+            if name.endswith(".parquet"):
+                path = storage.join(folder, name)
+                records = _rolled_up(path)
+                kept = [text for text in records if Commit.from_json(text) != commit]
+                if len(kept) < len(records):
+                    storage.write_whole(path, _parquet(kept))
 
     def roll_up(self) -> None:
         """Put every 1,000 single records into one Parquet file."""
@@ -139,9 +148,16 @@ class CommitLog:
         for start in range(0, len(names) - ROLL_UP_EVERY + 1, ROLL_UP_EVERY):
             group = names[start : start + ROLL_UP_EVERY]
             records = [storage.read_bytes(storage.join(folder, name)).decode() for name in group]
-            sink = io.BytesIO()
-            pq.write_table(pa.table({"record": records}), sink, compression="zstd")
             first, last = group[0].removesuffix(".json"), group[-1].removesuffix(".json")
-            storage.write_whole(storage.join(folder, f"{first}-{last}.parquet"), sink.getvalue())
+            storage.write_whole(storage.join(folder, f"{first}-{last}.parquet"), _parquet(records))
             for name in group:
                 storage.remove(storage.join(folder, name))
+
+
+def _parquet(records: list[str]) -> bytes:
+    return ledger.parquet_bytes(pa.table({"record": pa.array(records, pa.string())}))
+
+
+def _rolled_up(path: str) -> list[str]:
+    records: list[str] = ledger.read(path)["record"].to_pylist()
+    return records

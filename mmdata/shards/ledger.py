@@ -92,11 +92,13 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 def read(path: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A ledger or a table aligned with it. Raises ShardError naming the file where it is no Parquet or lacks a column."""
-    try:
-        with storage.open_input(path) as file:
+    with storage.open_input(path) as file:
+        try:
             return pq.read_table(file, columns=list(columns) if columns is not None else None)
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise ShardError(f"{path}: cannot be read as a ledger: {error}") from error
+        except (pa.ArrowException, OSError, ValueError) as error:  # Arrow says OSError, without errno, of damaged pages
+            if isinstance(error, OSError) and error.errno:
+                raise
+            raise ShardError(f"{path}: cannot be read as a ledger: {error}") from error
 
 
 def validate(table: pa.Table, where: str) -> None:

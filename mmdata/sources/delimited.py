@@ -66,8 +66,8 @@ def read_delimited(path: str, dialect: Dialect) -> Iterator[Block]:
     """Blocks of a CSV or TSV file; empty lines are no rows. Raises SourceError."""
     # Global to the process; no other code here reads CSV with a smaller limit in mind.
     csv.field_size_limit(_FIELD_CHARS)
-    with open_stream(path) as stream:
-        lines = _Lines(_text(path, stream, dialect.encoding))
+    with open_stream(path) as stream, _text(path, stream, dialect.encoding) as text:
+        lines = _Lines(text)
         found = _rows(lines, dialect)
         names = unique_names(dialect.header or _header(path, next(found, [])))
         rows: list[Sequence[str | None]] = []
@@ -102,8 +102,8 @@ def _rows(lines: _Lines, dialect: Dialect) -> Iterator[list[str] | str]:
 
 def read_list(path: str, encoding: str = "utf-8") -> Iterator[Block]:
     """Blocks of a list with one link a line; space around a link and empty lines are left out. Raises SourceError."""
-    with open_stream(path) as stream:
-        lines = _Lines(_text(path, stream, encoding))
+    with open_stream(path) as stream, _text(path, stream, encoding) as text:
+        lines = _Lines(text)
         rows: list[Sequence[str | None]] = []
         for line in lines:
             if link := line.strip():

@@ -114,6 +114,8 @@ class _Folder:
 
     def __init__(self, path: str) -> None:
         with files.unreadable(path):
+            if not files.is_folder(path):
+                raise SourceError(f"{path}: no such folder")
             found = files.tree(path)
         self.path = path
         self.files = {file.relative: file for file in found}

@@ -112,6 +112,14 @@ def tree(folder: str) -> list[Found]:
     return sorted((file for file in found if not _is_hidden(file.relative)), key=lambda file: file.relative)
 
 
+def is_folder(path: str) -> bool:
+    """True where something lies below `path`."""
+    if not storage.is_remote(path):
+        return storage.local_path(path).is_dir()
+    fs, inner = storage.filesystem(path)
+    return bool(fs.isdir(inner))
+
+
 @contextlib.contextmanager
 def unreadable(path: str) -> Iterator[None]:
     """Turn what goes wrong in opening, listing or reading `path` into SourceError; StorageError stays."""
@@ -143,7 +151,7 @@ def _find(path: str, suffixes: tuple[str, ...]) -> list[Found]:
     names = ", ".join(f"*{suffix}" for suffix in suffixes)
     found = [file for file in tree(path) if bare_name(file.path).endswith(suffixes)]
     if not found:
-        raise SourceError(f"{path}: " + (f"holds no {names}" if _is_folder(path) else "no such file or folder"))
+        raise SourceError(f"{path}: " + (f"holds no {names}" if is_folder(path) else "no such file or folder"))
     return found
 
 
@@ -168,13 +176,6 @@ def _glob(path: str) -> list[Found]:
     fs, inner = storage.filesystem(path)
     found = fs.glob(inner, detail=True).items()
     return [_remote(fs, name, info) for name, info in sorted(found) if info.get("type") == "file"]
-
-
-def _is_folder(path: str) -> bool:
-    if not storage.is_remote(path):
-        return storage.local_path(path).is_dir()
-    fs, inner = storage.filesystem(path)
-    return bool(fs.isdir(inner))
 
 
 def _is_hidden(relative: str) -> bool:

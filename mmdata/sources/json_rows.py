@@ -118,12 +118,12 @@ def parse_object(data: bytes) -> dict[str, Any] | str:
 
 def _chunks(path: str) -> Iterator[list[Any]]:
     """Lists of objects, with a str for each row that is none."""
-    with open_stream(path) as stream:
+    with open_stream(path) as stream, io.TextIOWrapper(stream, encoding="utf-8") as text:
         refuse_utf16(path, stream, "JSON is UTF-8")
         if stream.peek(3)[:3] == b"\xef\xbb\xbf":  # type: ignore[attr-defined]
             stream.read(3)
         head = stream.peek(64).lstrip()[:1]  # type: ignore[attr-defined]
-        rows = _array_items(path, stream) if head == b"[" else _line_items(stream)
+        rows = _array_items(path, text) if head == b"[" else _line_items(stream)
         chunk: list[Any] = []
         size = 0
         for item, length in rows:
@@ -143,10 +143,9 @@ def _line_items(stream: BinaryIO) -> Iterator[tuple[Any, int]]:
             yield (f"line {number}: {item}" if isinstance(item, str) else item), len(line)
 
 
-def _array_items(path: str, stream: BinaryIO) -> Iterator[tuple[Any, int]]:
+def _array_items(path: str, text: io.TextIOWrapper) -> Iterator[tuple[Any, int]]:
     """Items of a JSON array, read a piece at a time; behind a damaged one nothing can be found, so it is an error."""
     decoder = json.JSONDecoder()
-    text = io.TextIOWrapper(stream, encoding="utf-8")
     buffer, place, before, wanted = "", 0, 0, "["
     for number in itertools.count():
         while True:
@@ -170,7 +169,8 @@ def _array_items(path: str, stream: BinaryIO) -> Iterator[tuple[Any, int]]:
                 more = text.read(max(_CHUNK_CHARS, len(buffer) - place))
                 if not more or len(buffer) - place > LINE_BYTES:
                     what = f"item {number} of the array is not JSON, or the file is cut"
-                    raise SourceError(f"{path}: {what}: {error}") from None
+                    why = "it ends too early" if isinstance(error, IndexError) else error
+                    raise SourceError(f"{path}: {what}: {why}") from None
                 before += place
                 buffer, place = buffer[place:] + more, 0
         is_object = isinstance(item, dict)

@@ -32,7 +32,7 @@ from pipelines.demo.planted import HOST, Base, Planted, encoded, sha256_of
 
 HERE = Path(__file__).resolve().parent
 SEED = 20
-PICTURES = 540  # the rest of the concepts is kept for planted rows
+PICTURES = 558  # the rest of the concepts is kept for planted rows
 SWAPPED = 82
 COLUMNS = ("URL", "TEXT", "sha256", "name_zh", "license", "planted", "expected_reason")
 Row = dict[str, Any]

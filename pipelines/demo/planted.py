@@ -113,7 +113,7 @@ def plant_network(to: Planted) -> None:
     for reason, group in urls.items():
         for url in group:
             to.row(url, {"blocked.address": "private_address"}.get(reason, reason.partition(".")[2]), reason)
-    for number in range(12):
+    for number in range(20):
         to.row(f"/dead/{number:02}.jpg", "dead_link", "fetch.http_4xx")
     for number in range(4):
         to.behave(f"gone/{number}.jpg", "gone", "fetch.gone", kind="status", status=410)

@@ -31,8 +31,9 @@ MODES = ("no", "keep_ratio")
 DOWNLOAD = """
 import sys
 from unittest import mock
-from img2dataset import main
+import importlib
 
+main = importlib.import_module("img2dataset.main")
 main.LoggerProcess = mock.MagicMock()
 main.multiprocessing_distributor = lambda count, downloader, reader, *rest: [downloader(row) for row in reader]
 for mode in sys.argv[3:]:

@@ -27,8 +27,8 @@ def zoo_options(zoo: Zoo, **changes: Any) -> FetchOptions:
         "connect_timeout_s": 1.0,
         "first_byte_timeout_s": 1.0,
         "retries": 0,
-        "allow_networks": ["127.0.0.0/8"],
-        "connect_to": {HOST: f"127.0.0.1:{zoo.port}"},
+        "allow_networks": ["127.0.0.2/32"],
+        "connect_to": {HOST: f"127.0.0.2:{zoo.port}"},
     }
     return FetchOptions(**{**values, **changes})
 
@@ -38,7 +38,7 @@ def fetch(zoo: Zoo) -> Callable[..., Fetched]:
     """Fetch one path of the zoo (or a whole URL); keywords are FetchOptions."""
 
     def one(path: str, expected_sha256: str | None = None, blocklist: Any = None, **changes: Any) -> Fetched:
-        url = path if "://" in path else f"http://{HOST}{path}"
+        url = f"http://{HOST}{path}" if path.startswith("/") else path
         options = zoo_options(zoo, **changes)
         (fetched,) = fetch_all([Link("pictures-000000000001", url, expected_sha256)], options, blocklist=blocklist)
         assert fetched.key == "pictures-000000000001"

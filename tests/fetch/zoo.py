@@ -1,7 +1,8 @@
 """A server that does, on request, what servers on the web do: well-behaved, slow, broken and hostile.
 
 `/name` calls the method `name` of Zoo with the socket and the rest of the path. Plain sockets and threads: a library
-would not send most of this. Nothing sleeps: what must hang, waits until the zoo closes.
+would not send most of this. Nothing sleeps: what must hang, waits until the zoo closes. It lives on 127.0.0.2, so that
+tests can allow that and see that nobody comes to a canary on 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -14,25 +15,29 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import unquote
 
 BODY = bytes(range(256)) * 40
+BOMB = gzip.compress(bytes(20_000_000))
 DRIP_S = 0.02
 
 
 class Zoo:
     """hits: requests by path; most: the largest number of `/busy` requests that were served at once; agents: seen."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, family: int = socket.AF_INET) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, address: str = "127.0.0.2") -> None:
         self.hits: Counter[str] = Counter()
         self.requests: list[str] = []
         self.connections = 0
         self.most = 0
+        self.silent = False  # accept, and say nothing
         self.closing = threading.Event()
         self.barrier: threading.Barrier | None = None
         self._now = 0
         self._lock = threading.Lock()
         self._tls = tls
-        self._socket = socket.create_server(("127.0.0.1" if family == socket.AF_INET else "::1", 0), family=family, backlog=256)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._socket = socket.create_server((address, 0), family=family, backlog=256)
         self.port: int = self._socket.getsockname()[1]
         self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -55,6 +60,8 @@ class Zoo:
     def _serve(self, connection: socket.socket) -> None:
         self._open.add(connection)
         try:
+            if self.silent:
+                self.hang()
             if self._tls:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             while self._one(connection):
@@ -71,6 +78,8 @@ class Zoo:
             if not data:
                 return False
             head += data
+            if head.startswith(b"\x16\x03"):  # a TLS hello: what web servers answer on their plain port
+                return bool(self.send(connection, b"plain HTTP here", "400 Bad Request")) and False
         text = head.decode("latin-1")
         path = text.split(" ", 2)[1]
         with self._lock:
@@ -90,6 +99,12 @@ class Zoo:
 
     def hang(self) -> None:
         self.closing.wait(20)
+
+    def __getattr__(self, name: str) -> object:
+        """Whatever else is asked for (a proxy's `http:`) is not here."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda c, rest: self.send(c, b"", "404 Not Found")
 
     # well-behaved
     def ok(self, c: socket.socket, rest: str) -> bool:
@@ -136,16 +151,16 @@ class Zoo:
         """429 with Retry-After `rest`; the second time the file."""
         if self.hits[f"/retry_after/{rest}"] > 1:
             return self.send(c)
-        return self.send(c, b"", "429 Too Many", f"Retry-After: {rest}")
+        return self.send(c, b"", "429 Too Many", f"Retry-After: {unquote(rest)}")
 
     def flaky(self, c: socket.socket, rest: str) -> bool:
         return self.send(c) if self.hits[f"/flaky/{rest}"] > int(rest) else self.send(c, b"", "503 Not Now")
 
     # redirects
     def to(self, c: socket.socket, rest: str) -> bool:
-        """`code/url`"""
+        """`code/url`, the URL percent-encoded"""
         code, _, url = rest.partition("/")
-        return self.send(c, b"moved", f"{code} Moved", f"Location: {url}")
+        return self.send(c, b"moved", f"{code} Moved", f"Location: {unquote(url)}")
 
     def nowhere(self, c: socket.socket, rest: str) -> bool:
         return self.send(c, b"moved", "301 Moved")
@@ -157,18 +172,18 @@ class Zoo:
         return self.send(c, b"", "307 On", f"Location: /chain/{int(rest) - 1}") if int(rest) else self.send(c)
 
     def bomb_redirect(self, c: socket.socket, rest: str) -> bool:
-        return self.send(c, gzip.compress(bytes(5_000_000)), "302 Found", "Content-Encoding: gzip", "Location: /ok")
+        return self.send(c, BOMB, "302 Found", "Content-Encoding: gzip", "Location: /ok")
 
     # headers
     def robots(self, c: socket.socket, rest: str) -> bool:
-        values = rest.replace("%20", " ").split("|")
+        values = unquote(rest).split("|")
         return self.send(c, BODY, "200 OK", *(f"x-RoBots-TaG: {value}" for value in values))
 
     def encoded(self, c: socket.socket, rest: str) -> bool:
         return self.send(c, gzip.compress(BODY), "200 OK", f"Content-Encoding: {rest}")
 
     def bomb(self, c: socket.socket, rest: str) -> bool:
-        return self.send(c, gzip.compress(bytes(20_000_000)), "200 OK", "Content-Encoding: gzip")
+        return self.send(c, BOMB, "200 OK", "Content-Encoding: gzip")
 
     def many_headers(self, c: socket.socket, rest: str) -> bool:
         self.raw(c, b"HTTP/1.1 200 OK\r\n", b"X-Flood: y\r\n" * 100_000, b"Content-Length: 0\r\n\r\n")
@@ -240,8 +255,8 @@ class Zoo:
 
 
 @contextmanager
-def open_zoo(tls: ssl.SSLContext | None = None, family: int = socket.AF_INET) -> Iterator[Zoo]:
-    zoo = Zoo(tls, family)
+def open_zoo(tls: ssl.SSLContext | None = None, address: str = "127.0.0.2") -> Iterator[Zoo]:
+    zoo = Zoo(tls, address)
     try:
         yield zoo
     finally:

@@ -113,17 +113,9 @@ def test_mutants_always_end_in_a_status(name):
             assert 0 <= sample.columns["phash"] < 1 << 64
 
 
-def test_a_flipped_bit_in_a_jpeg_that_libjpeg_notices_is_corrupt(decode):
-    rng = np.random.default_rng(1)
+def test_a_jpeg_that_lacks_its_middle_is_corrupt_not_grey(decode):
     data = FILES["jpg"]
-    start = data.index(b"\xff\xda") + 20
-    seen = set()
-    for at in rng.integers(start, len(data) - 2, 60):
-        mutant = bytearray(data)
-        mutant[at] ^= 0x55
-        seen.add(decode(bytes(mutant)).reason)
-    assert Reason.CORRUPT in seen
-    assert seen <= {Reason.OK, Reason.CORRUPT, Reason.TRUNCATED}
+    assert decode(data[: len(data) * 2 // 3] + data[-2:]).reason is Reason.CORRUPT
 
 
 def test_pillow_is_left_strict(decode):

@@ -56,7 +56,7 @@ def test_every_make_of_jpeg_is_read(decode, options, size):
     image = p.photo(*size)
     sample = decode(p.encode(image, **options), resize="no")
     assert p.load(sample.parts["jpg"]).size == size
-    assert p.psnr(p.rgb(sample.parts["jpg"]), p.rgb(p.encode(image, **options))) > 35
+    assert p.psnr(p.rgb(sample.parts["jpg"]), p.rgb(p.encode(image, **options))) > 28
 
 
 def test_a_cmyk_jpeg_has_its_colours(decode):
@@ -140,8 +140,8 @@ def test_a_picture_outside_a_limit_ends_with_its_reason(decode, options, reason)
 
 
 def test_a_picture_exactly_at_the_limits_passes(decode):
-    options = {"min_side_px": 240, "max_aspect": 320 / 240, "max_area_px": 76_800, "max_megapixels": 0.0768}
-    assert decode(p.encode(p.photo()), **options).is_ok
+    options = {"min_side_px": 240, "max_aspect": 320 / 240, "max_area_px": 76_800, "resize": "no"}
+    assert decode(p.encode(p.photo()), max_megapixels=0.0768, **options).is_ok
 
 
 def test_a_bomb_is_refused_by_its_header_without_its_memory(decode):

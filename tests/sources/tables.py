@@ -53,7 +53,7 @@ def _encoded(name: str, rows: list[dict[str, Any]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter="\t" if name == "tsv" else ",", quoting=csv.QUOTE_ALL)
     writer.writerow(rows[0])
-    writer.writerows(row.values() for row in rows)
+    writer.writerows([row[name] for name in rows[0]] for row in rows)
     return text.getvalue().encode()
 
 
