@@ -136,7 +136,9 @@ def test_a_folder_and_binary_files_are_refused_by_name(tmp_path: Path) -> None:
         ({"run": {"workers": "many"}}, "run.workers."),
     ],
 )
-def test_what_is_wrong_is_said_with_file_place_found_and_allowed(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+def test_what_is_wrong_is_said_with_file_place_found_and_allowed(
+    tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
     path = _write(tmp_path, SMALL | change)
     message = _refused(path)
     assert message.startswith(f"{path}: ")
@@ -155,8 +157,16 @@ def test_several_problems_of_a_section_are_said_at_once(tmp_path: Path) -> None:
     ("override", "part", "wanted"),
     [
         ("select.0.thresholds.clip_similarity.min=0.3", "select", {"thresholds": {"clip_similarity": {"min": 0.3}}}),
-        ("select.thresholds.clip_similarity.max=1", "select", {"thresholds": {"clip_similarity": {"min": 0.28, "max": 1}}}),
-        ("select.thresholds.width_px={min: 9}", "select", {"thresholds": {"clip_similarity": {"min": 0.28}, "width_px": {"min": 9}}}),
+        (
+            "select.thresholds.clip_similarity.max=1",
+            "select",
+            {"thresholds": {"clip_similarity": {"min": 0.28, "max": 1}}},
+        ),
+        (
+            "select.thresholds.width_px={min: 9}",
+            "select",
+            {"thresholds": {"clip_similarity": {"min": 0.28}, "width_px": {"min": 9}}},
+        ),
         ("select.dedup.by=url", "select", {"dedup": {"by": "url"}}),
         ("select.1.dedup.by=url", "select", {"dedup": {"by": "url"}}),
         ("select.1={subset: {count: 9}}", "select", {"subset": {"count": 9}}),
@@ -167,7 +177,9 @@ def test_several_problems_of_a_section_are_said_at_once(tmp_path: Path) -> None:
         ("score.image_text.model=local-dir:a.b=c", "score", {"image_text": {"model": "local-dir:a.b=c"}}),
     ],
 )
-def test_an_override_enters_a_list_by_index_and_by_name(small: Path, override: str, part: str, wanted: dict[str, Any]) -> None:
+def test_an_override_enters_a_list_by_index_and_by_name(
+    small: Path, override: str, part: str, wanted: dict[str, Any]
+) -> None:
     before = _entries(load(small), part)
     after = _entries(load(small, [override]), part)
     assert wanted in after
@@ -176,7 +188,9 @@ def test_an_override_enters_a_list_by_index_and_by_name(small: Path, override: s
 
 
 def test_an_override_sets_plain_options_and_makes_sections_that_are_not_there(small: Path) -> None:
-    pipeline = load(small, ["seed=4", "fetch.timeout_s=5", "fetch.connect_to={a.example: '127.0.0.1:80'}", "emit.val_share=0"])
+    pipeline = load(
+        small, ["seed=4", "fetch.timeout_s=5", "fetch.connect_to={a.example: '127.0.0.1:80'}", "emit.val_share=0"]
+    )
     assert (pipeline.seed, pipeline.fetch.timeout_s, pipeline.emit.val_share) == (4, 5.0, 0.0)
     assert pipeline.fetch.connect_to == {"a.example": "127.0.0.1:80"}
 
@@ -208,12 +222,18 @@ def test_a_wrong_override_says_what_there_is(small: Path, override: str, says: s
     assert says in _refused(small, override)
 
 
-STEPS = st.sampled_from(["select", "stages", "sources", "pictures", "fetch", "seed", "thresholds", "0", "1", "-1", "name", ""])
-VALUES = st.one_of(st.text(max_size=9), st.sampled_from(["", "~", "{}", "[]", "{a: 1}", "3", "dedup", ".nan", "2020-01-01"]))
+STEPS = st.sampled_from(
+    ["select", "stages", "sources", "pictures", "fetch", "seed", "thresholds", "0", "1", "-1", "name", ""]
+)
+VALUES = st.one_of(
+    st.text(max_size=9), st.sampled_from(["", "~", "{}", "[]", "{a: 1}", "3", "dedup", ".nan", "2020-01-01"])
+)
 
 
 @given(st.builds(lambda steps, value: f"{'.'.join(steps)}={value}", st.lists(STEPS, max_size=4), VALUES))
-def test_an_override_of_any_text_is_taken_or_refused_in_our_words(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_an_override_of_any_text_is_taken_or_refused_in_our_words(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
     path = _write(tmp_path_factory.getbasetemp(), SMALL)
     try:
         load(path, [text])
@@ -229,7 +249,9 @@ def test_the_file_itself_is_never_changed(small: Path) -> None:
 
 @pytest.mark.parametrize("cls", SECTION_CLASSES, ids=lambda cls: cls.__name__)
 def test_every_option_of_a_section_has_a_role(cls: type) -> None:
-    assert {field.name: field.metadata.get("role") for field in dataclasses.fields(cls)}.keys() == set(option_names(cls))
+    assert {field.name: field.metadata.get("role") for field in dataclasses.fields(cls)}.keys() == set(
+        option_names(cls)
+    )
     assert [field.name for field in dataclasses.fields(cls) if field.metadata.get("role") not in ROLES] == []
 
 

@@ -47,14 +47,15 @@ def test_two_instances_share_no_list() -> None:
 
 def test_an_unknown_option_is_named_with_place_nearest_and_allowed() -> None:
     assert _problems({"side_px": 1, "threds": 2}) == [
-        f"{PLACE}.threds: no such option (did you mean threads?); "
-        "allowed: side_px, resize, ports, timeout_s, threads"
+        f"{PLACE}.threds: no such option (did you mean threads?); allowed: side_px, resize, ports, timeout_s, threads"
     ]
 
 
 def test_all_unknown_options_are_named_at_once() -> None:
     lines = _problems({"threds": 2, "sid_px": 1, "zzz": 0})
-    assert [line.partition(": no such option")[0] for line in lines] == [f"{PLACE}.{n}" for n in ("threds", "sid_px", "zzz")]
+    assert [line.partition(": no such option")[0] for line in lines] == [
+        f"{PLACE}.{n}" for n in ("threds", "sid_px", "zzz")
+    ]
     assert "did you mean" not in lines[2]
 
 

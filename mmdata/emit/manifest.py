@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmdata.emit.attempt import json_bytes
 from mmdata.emit.facts import merged
+from mmdata.emit.records import json_bytes
 from mmdata.select.counts import SelectionCounts
 from mmdata.shards import storage
 from mmdata.shards.folders import DatasetFolder, shard_name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import base64
 import re
 from collections.abc import Iterator, Sequence
@@ -128,3 +129,8 @@ def _column(rows: WindowRows, name: str, kind: pa.DataType) -> pa.ChunkedArray:
 
 def _plain(value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
+def json_bytes(tree: object) -> bytes:
+    """A small tree as JSON to read: indented, keys in the order given, the same bytes for the same tree."""
+    return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode()

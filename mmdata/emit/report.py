@@ -1,7 +1,7 @@
 """The report of a run: one self-contained HTML page, for a finished run and for a half-finished one.
 
-No script, no font, no picture and no style from elsewhere; the policy in its head forbids all of them, even if something
-foreign got past the escaping. The same input gives the same bytes, except for the measured seconds.
+No script, no font, no picture and no style from elsewhere; the policy in its head forbids all of them, even if
+something foreign got past the escaping. The same input gives the same bytes, except for the measured seconds.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class ReportInput:
     """What a report is made from.
 
     shards: those that ingest has finished; at least one. counters: of ingest. score_counters: by scorer.
-    thresholds: by column, `min` and/or `max`. notes: a heading and a text each; the one called `threshold` stands beside the
-    threshold and says how it was chosen. num_shards: how many the plan has, where fewer are given.
+    thresholds: by column, `min` and/or `max`. notes: a heading and a text each; the first whose heading has
+    the word threshold stands beside the threshold and says how it was chosen. num_shards: how many the plan
+    has, where fewer are given.
     """
 
     name: str

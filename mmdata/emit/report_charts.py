@@ -31,7 +31,16 @@ def score_chart(column: ScoreColumn) -> Markup:
             anchor = "end" if x > (_LEFT + _RIGHT) / 2 else "start"
             marks.append(tag("line", x1=x, x2=x, y1=_TOP - 6, y2=_BOTTOM, class_="limit"))
             words = f"{side} {value(limit)}"
-            marks.append(tag("text", words, x=x + (4 if anchor == "start" else -4), y=_TOP - 10, text_anchor=anchor, class_="limit-text"))
+            marks.append(
+                tag(
+                    "text",
+                    words,
+                    x=x + (4 if anchor == "start" else -4),
+                    y=_TOP - 10,
+                    text_anchor=anchor,
+                    class_="limit-text",
+                )
+            )
     label = f"Histogram of {column.name} over {count(column.rows)} samples, median {value(column.quantiles[1])}"
     return svg(_WIDTH, _HEIGHT, marks, label)
 
@@ -56,7 +65,16 @@ def _bars(bins: Sequence[Bin]) -> list[Markup]:
             high = tall * getattr(each, kind) / most
             if high:
                 y -= high
-                parts.append(tag("rect", x=_LEFT + number * wide, y=y, width=max(wide - 0.6, 0.5), height=high, class_=f"fill {_COLOURS[kind]}"))
+                parts.append(
+                    tag(
+                        "rect",
+                        x=_LEFT + number * wide,
+                        y=y,
+                        width=max(wide - 0.6, 0.5),
+                        height=high,
+                        class_=f"fill {_COLOURS[kind]}",
+                    )
+                )
         if parts:
             words = f"{value(each.low)} to {value(each.high)}: {count(each.kept)} kept, {count(each.lost)} lost"
             marks.append(tag("g", tag("title", words), *parts))
@@ -77,7 +95,9 @@ def _scale(most: int) -> list[Markup]:
 
 
 def _short(number: int) -> str:
-    return count(number) if number < 10_000 else f"{number / 1000:.0f}k" if number < 10_000_000 else f"{number / 1e6:.0f}M"
+    return (
+        count(number) if number < 10_000 else f"{number / 1000:.0f}k" if number < 10_000_000 else f"{number / 1e6:.0f}M"
+    )
 
 
 def _place(x: float, low: float, high: float) -> float:
@@ -130,17 +150,40 @@ def sizes_chart(sizes: Sizes) -> Markup:
         strength = 0.25 + 0.75 * math.log1p(number) / math.log1p(most)
         marks.append(
             tag(
-                "rect", x=_LEFT + x * wide_cell, y=tall - (y + 1) * tall_cell, width=wide_cell, height=tall_cell,
-                fill_opacity=round(strength, 2), class_="fill kept",
+                "rect",
+                x=_LEFT + x * wide_cell,
+                y=tall - (y + 1) * tall_cell,
+                width=wide_cell,
+                height=tall_cell,
+                fill_opacity=round(strength, 2),
+                class_="fill kept",
             )
         )
     for side, axis in ((0, "x"), (1, "y")):
         for power in range(math.ceil(sizes.low[side]), math.floor(sizes.high[side]) + 1):
             part = (power - sizes.low[side]) / (sizes.high[side] - sizes.low[side])
             if axis == "x":
-                marks.append(tag("text", f"{2**power}", x=_LEFT + part * (_RIGHT - _LEFT), y=tall + 14, text_anchor="middle", class_="small"))
+                marks.append(
+                    tag(
+                        "text",
+                        f"{2**power}",
+                        x=_LEFT + part * (_RIGHT - _LEFT),
+                        y=tall + 14,
+                        text_anchor="end" if part > 0.95 else "middle",
+                        class_="small",
+                    )
+                )
             else:
-                marks.append(tag("text", f"{2**power}", x=_LEFT - 4, y=tall - part * (tall - _TOP) + 4, text_anchor="end", class_="small"))
+                marks.append(
+                    tag(
+                        "text",
+                        f"{2**power}",
+                        x=_LEFT - 4,
+                        y=tall - part * (tall - _TOP) + 4,
+                        text_anchor="end",
+                        class_="small",
+                    )
+                )
     marks.append(tag("text", "height", x=0, y=_TOP - 9, class_="small"))
     marks.append(tag("text", "width, px", x=_RIGHT, y=tall + 28, text_anchor="end", class_="small"))
     label = f"Original sizes of {count(sizes.rows)} pictures, median {sizes.median[0]} by {sizes.median[1]} pixels"
@@ -155,8 +198,10 @@ def share_bar(part: Share) -> Markup:
         if wide:
             marks.append(tag("rect", x=x, y=0, width=wide, height=10, class_=f"fill {kind}"))
             x += wide
-    label = f"kept {share(part.kept, part.rows)}, dropped {share(part.dropped, part.rows)}, failed {share(part.failed, part.rows)}"
-    return tag("svg", *marks, viewBox="0 0 120 10", role="img", aria_label=label, class_="bar", preserveAspectRatio="none")
+    label = ", ".join(f"{kind} {share(getattr(part, kind), part.rows)}" for kind in ("kept", "dropped", "failed"))
+    return tag(
+        "svg", *marks, viewBox="0 0 120 10", role="img", aria_label=label, class_="bar", preserveAspectRatio="none"
+    )
 
 
 def bar(part: float, whole: float, kind: str) -> Markup:

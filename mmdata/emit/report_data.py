@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mmdata.counters import Counters
-from mmdata.emit.report_rows import Rows
+from mmdata.emit.report_rows import UNEXPLAINED, Rows
 from mmdata.errors import Reason, Status
 
 DOMAINS = 12
@@ -18,7 +18,6 @@ EXAMPLES = 3
 MOST_SHARE = 0.85  # of right and swapped captions, where a threshold can only be right for most
 _STEP_OF_FATE = {"fetch": 0, "decode": 1, "wait_score": 2, "score": 2, "wait_select": 3, "select": 3}
 _STATISTICAL = ("right", "swapped")
-UNEXPLAINED = "unexplained"
 
 
 def status_of(reason: str) -> str:
@@ -127,9 +126,7 @@ class Facts:
 
 def facts_of(rows: Rows) -> Facts:
     """Every count, from the ledgers and the tables beside them."""
-    (total, had, kept), *_ = rows.ask(
-        "SELECT count(*), count_if(had), count_if(fate = 'kept') FROM rows"
-    )
+    (total, had, kept), *_ = rows.ask("SELECT count(*), count_if(had), count_if(fate = 'kept') FROM rows")
     splits = rows.ask(
         "SELECT coalesce(split, ''), count(*), sum(greatest(coalesce(repeat, 1), 1))::BIGINT FROM rows"
         " WHERE fate = 'kept' GROUP BY 1 ORDER BY 2 DESC, 1"

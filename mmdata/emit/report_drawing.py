@@ -74,7 +74,9 @@ def _wide(steps: Sequence[Step], splits: Sequence[tuple[str, int, int]], label: 
             title = tag("title", f"{loss.reason}: {count(loss.rows)}")
             bands.append(_band(x + node, y, x + 62, place, max(thick, 1.5), f"flow {_CLASS[loss.status]}", title))
             middle = place + max(thick, 1.5) / 2
-            marks.append(tag("text", count(loss.rows), x=x + 68, y=middle - 1, class_=f"strong {_CLASS[loss.status]}-text"))
+            marks.append(
+                tag("text", count(loss.rows), x=x + 68, y=middle - 1, class_=f"strong {_CLASS[loss.status]}-text")
+            )
             marks.append(tag("text", loss.reason, x=x + 68, y=middle + 12, class_="small"))
             y += thick
             place += max(thick + 8, 32)
@@ -106,8 +108,22 @@ def _narrow(steps: Sequence[Step], label: str) -> Markup:
         for loss in shown_losses(step):
             bar = max(width * loss.rows / total, 2.0)
             marks.append(tag("text", loss.reason, x=14, y=y + 12, class_="small"))
-            marks.append(tag("text", count(loss.rows), x=width, y=y + 12, text_anchor="end", class_=f"{_CLASS[loss.status]}-text"))
-            marks.append(tag("rect", x=14, y=y + 17, width=min(bar, width - 14), height=4, rx=2, class_=f"fill {_CLASS[loss.status]}"))
+            marks.append(
+                tag(
+                    "text", count(loss.rows), x=width, y=y + 12, text_anchor="end", class_=f"{_CLASS[loss.status]}-text"
+                )
+            )
+            marks.append(
+                tag(
+                    "rect",
+                    x=14,
+                    y=y + 17,
+                    width=min(bar, width - 14),
+                    height=4,
+                    rx=2,
+                    class_=f"fill {_CLASS[loss.status]}",
+                )
+            )
             y += 27
         y += 10
     return svg(width, y, marks, label, "narrow")

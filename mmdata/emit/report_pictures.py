@@ -25,7 +25,7 @@ from mmdata.shards import ledger, storage, tar
 PICTURE_SHARDS = 24
 THUMBNAIL_PX = 160
 JPEG_QUALITY = 78
-KEPT_PICTURES, REASON_PICTURES, SIDE_PICTURES = 24, 8, 12
+KEPT_PICTURES, REASON_PICTURES, SIDE_PICTURES = 24, 8, 16
 PAGE_PICTURES_BYTES = 10_000_000  # of JPEG over all sheets; base64 adds a third
 _TOO_MANY_PIXELS = 100_000_000
 _MEMBER_BYTES = 64_000_000
@@ -114,7 +114,8 @@ def _choose(rows: Rows, thresholds: dict[str, dict[str, float]]) -> Iterable[She
     if rows.has_selection:
         yield Sheet("kept", "Kept", "chosen at random", picks("fate = 'kept'", "pick", KEPT_PICTURES))
     else:
-        yield Sheet("kept", "Had so far", "chosen at random; nothing is selected yet", picks("reason = 'ok'", "pick", KEPT_PICTURES))
+        chosen = picks("reason = 'ok'", "pick", KEPT_PICTURES)
+        yield Sheet("kept", "Had so far", "chosen at random; nothing is selected yet", chosen)
     lost = rows.ask(f"SELECT reason, count(*) {source} AND reason <> 'ok' GROUP BY 1 ORDER BY 2 DESC, 1")
     for reason, number in lost:
         chosen = picks(f"reason = '{_quoted(reason)}'", "pick", REASON_PICTURES)

@@ -1,7 +1,7 @@
 """All rows of a run as one narrow DuckDB table on disk, which every number of the report is counted from.
 
-Ledger, scores and selection of a shard are row-aligned, so they are joined shard by shard as Arrow columns and only what
-is counted goes in; keys, captions and details stay in the Parquet files and are read for the few rows that are shown.
+Ledger, scores and selection of a shard are row-aligned, so they are joined shard by shard as Arrow columns and only
+what is counted goes in; keys, captions and details stay in the Parquet files and are read for the rows that are shown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from mmdata.errors import ShardError
 from mmdata.shards import ledger, storage
 
+UNEXPLAINED = "unexplained"  # not kept, and selection says ok: damage that the page must show
 FETCH_GROUPS = ("blocked", "policy", "fetch")
 MEMORY_LIMIT = "1GB"  # what DuckDB may hold; the rest of the table lies in the scratch folder
 _NO_VALUES = {"key", "status", "reason", "detail"}
@@ -61,7 +62,10 @@ class Rows:
         self.has_selection = any(files.selection is not None for files in shards)
         self.scores = _score_columns(shards)
         self.values = [*self.scores, *(name for name in limits if name not in self.scores)]
-        settings = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(scratch / "spill")}
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": MEMORY_LIMIT,
+            "temp_directory": str(scratch / "spill"),
+        }
         self._connection = duckdb.connect(str(scratch / "rows.duckdb"), config=settings)
         for number, files in enumerate(shards):
             self._connection.register("batch", self._batch(files))
@@ -140,7 +144,8 @@ class Rows:
             keep = pc.fill_null(selection["keep"], False)
             after = pc.if_else(keep, "kept", "select")
             final = _texts(selection, "reason")
-            reason = pc.if_else(had, pc.if_else(keep, "ok", pc.if_else(pc.equal(final, "ok"), "unexplained", final)), reason)
+            final = pc.if_else(keep, "ok", pc.if_else(pc.equal(final, "ok"), UNEXPLAINED, final))
+            reason = pc.if_else(had, final, reason)
             split, repeat = _texts(selection, "split"), _numbers(selection, "repeat", pa.int32())
         fate = pc.if_else(had, pc.if_else(failed, "score", after), fate)
         reason = pc.if_else(failed, score_reason, reason)

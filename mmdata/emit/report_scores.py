@@ -11,6 +11,7 @@ BINS = 48
 CURVE_POINTS = 80
 MOVES = 4  # other values shown on each side of a threshold
 GRID_COLUMNS, GRID_ROWS = 44, 32
+_BECAME = ("kept", "lost", "waiting")
 _BY_THRESHOLD = "('filtered.score_low', 'filtered.score_high', 'filtered.threshold')"
 
 
@@ -75,8 +76,8 @@ def score_columns(rows: Rows, thresholds: dict[str, dict[str, float]]) -> list[S
 def _score_column(rows: Rows, name: str, limits: dict[str, float]) -> ScoreColumn | None:
     v = rows.column(name)
     (number, low, high, p10, p50, p90), *_ = rows.ask(
-        f"SELECT count(*), min({v}), max({v}), quantile_disc({v}, 0.1), quantile_disc({v}, 0.5), quantile_disc({v}, 0.9)"
-        f" FROM rows WHERE isfinite({v})"
+        f"SELECT count(*), min({v}), max({v}),"
+        f" quantile_disc({v}, 0.1), quantile_disc({v}, 0.5), quantile_disc({v}, 0.9) FROM rows WHERE isfinite({v})"
     )
     if not number:
         return None
@@ -90,10 +91,9 @@ def _score_column(rows: Rows, name: str, limits: dict[str, float]) -> ScoreColum
         became = fate if fate == "kept" else "waiting" if fate.startswith("wait") else "lost"
         counted[place, became] = counted.get((place, became), 0) + count
     bins = [
-        Bin(edges[i], edges[i + 1], *(counted.get((i, became), 0) for became in ("kept", "lost", "waiting")))
-        for i in range(len(edges) - 1)
+        Bin(edges[i], edges[i + 1], *(counted.get((i, became), 0) for became in _BECAME)) for i in range(len(edges) - 1)
     ]
-    step = _round_step((high - low) / 20)
+    step = _round_step((high - low) / 40)
     moves = {side: _moves(rows, v, side, limit, step) for side, limit in limits.items() if side in ("min", "max")}
     return ScoreColumn(name, number, (p10, p50, p90), bins, limits, moves)
 
@@ -106,11 +106,11 @@ def _edges(low: float, high: float, bins: int) -> list[float]:
 
 
 def _round_step(raw: float) -> float:
-    """The next 1, 2 or 5 times a power of ten."""
+    """The next round number: 1, 2, 2.5, 3, 4 or 5 times a power of ten."""
     if raw <= 0 or not math.isfinite(raw):
         return 1.0
     power = 10.0 ** math.floor(math.log10(raw))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    return next(factor * power for factor in (1, 2, 2.5, 3, 4, 5, 10) if factor * power >= raw * 0.999)
 
 
 def _moves(rows: Rows, v: str, side: str, limit: float, step: float) -> list[Move]:
@@ -136,20 +136,22 @@ def planted_curve(rows: Rows, thresholds: dict[str, dict[str, float]]) -> Curve 
     if name is None:
         return None
     v = rows.column(name)
-    known = f"SELECT {v} AS value, planted = 'swapped' AS wrong FROM rows WHERE planted IN ('right', 'swapped') AND isfinite({v})"
+    known = (
+        f"SELECT {v} AS value, planted = 'swapped' AS wrong FROM rows"
+        f" WHERE planted IN ('right', 'swapped') AND isfinite({v})"
+    )
     (right, swapped, low, high, ranks), *_ = rows.ask(
         f"WITH known AS ({known}), ranked AS (SELECT *, rank() OVER (ORDER BY value)"
         " + (count(*) OVER (PARTITION BY value) - 1) / 2 AS place FROM known)"
-        " SELECT count_if(NOT wrong), count_if(wrong), min(value), max(value), sum(place) FILTER (NOT wrong) FROM ranked"
+        " SELECT count_if(NOT wrong), count_if(wrong), min(value), max(value), sum(place) FILTER (NOT wrong)"
+        " FROM ranked"
     )
     if not right or not swapped:
         return None
     limit = thresholds.get(name, {}).get("min")
     values = [low + (high - low) * i / (CURVE_POINTS - 1) for i in range(CURVE_POINTS)]
     values += [limit] if limit is not None else []
-    parts = ", ".join(
-        f"count_if(NOT wrong AND value >= {x!r}), count_if(wrong AND value < {x!r})" for x in values
-    )
+    parts = ", ".join(f"count_if(NOT wrong AND value >= {x!r}), count_if(wrong AND value < {x!r})" for x in values)
     (counts,) = rows.ask(f"WITH known AS ({known}) SELECT {parts} FROM known")
     points = [(x, counts[2 * i] / right, counts[2 * i + 1] / swapped) for i, x in enumerate(values)]
     now = points.pop() if limit is not None else None
@@ -187,8 +189,9 @@ def sizes_of(rows: Rows) -> Sizes | None:
     low = (math.floor(math.log2(w0) * 2) / 2, math.floor(math.log2(h0) * 2) / 2)
     high = (max(math.ceil(math.log2(w1) * 2) / 2, low[0] + 1), max(math.ceil(math.log2(h1) * 2) / 2, low[1] + 1))
     cells = rows.ask(
-        "SELECT least(floor((log2(width_px) - ?) / ? * ?), ?)::INT, least(floor((log2(height_px) - ?) / ? * ?), ?)::INT,"
-        " count(*) FROM rows WHERE width_px > 0 AND height_px > 0 GROUP BY 1, 2",
+        "SELECT least(floor((log2(width_px) - ?) / ? * ?), ?)::INT,"
+        " least(floor((log2(height_px) - ?) / ? * ?), ?)::INT, count(*)"
+        " FROM rows WHERE width_px > 0 AND height_px > 0 GROUP BY 1, 2",
         [low[0], high[0] - low[0], GRID_COLUMNS, GRID_COLUMNS - 1, low[1], high[1] - low[1], GRID_ROWS, GRID_ROWS - 1],
     )
     by_size: dict[int, dict[str, int]] = {}
@@ -198,7 +201,7 @@ def sizes_of(rows: Rows) -> Sizes | None:
     ):
         by_size.setdefault(place, {})[fate] = count
     bins = [
-        Bin(2 ** (i / 2), 2 ** ((i + 1) / 2), *(by_size.get(i, {}).get(name, 0) for name in ("kept", "lost", "waiting")))
+        Bin(2 ** (i / 2), 2 ** ((i + 1) / 2), *(by_size.get(i, {}).get(name, 0) for name in _BECAME))
         for i in range(min(by_size, default=0), max(by_size, default=-1) + 1)
     ]
     (total,), *_ = rows.ask("SELECT coalesce(sum(bytes), 0)::BIGINT FROM rows")

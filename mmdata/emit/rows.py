@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -78,9 +79,12 @@ def read_window(job: WindowJob) -> WindowRows:
 
 
 def _typed(job: WindowJob, own: pa.Table) -> pa.Table:
-    """Own columns with the types they have over the whole run, so that every window writes the same schema."""
-    types = {field.name: field.type for text in job.own for field in job.own_schema(text)}
-    return own.cast(pa.schema([pa.field(field.name, types.get(field.name, field.type)) for field in own.schema]))
+    """The own columns of the whole run with their types there, so that every window writes the same schema."""
+    types = {field.name: field.type for modality in job.own for field in job.own_schema(modality)}
+    columns: dict[str, Any] = {"key": own["key"]}
+    for name, kind in types.items():
+        columns[name] = own[name].cast(kind) if name in own.column_names else pa.nulls(own.num_rows, kind)
+    return pa.table(columns)
 
 
 def _read_shard(shard: StagedShard) -> WindowRows:

@@ -9,11 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmdata.emit.attempt import ATTEMPTS
 from mmdata.emit.manifest import FileEntry, digest_of, manifest_bytes
 from mmdata.errors import DamageError, ShardError, SourceError
 from mmdata.shards import storage
-from mmdata.shards.folders import DatasetFolder, shard_number
+from mmdata.shards.folders import ATTEMPTS, DatasetFolder, shard_number
 from mmdata.shards.tar import members
 
 # Not part of the digest: they describe the dataset. `report.html` may be there and is not checked.

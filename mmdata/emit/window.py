@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from mmdata.emit import index, records
-from mmdata.emit.attempt import AttemptFiles, json_bytes
 from mmdata.emit.facts import window_facts
 from mmdata.emit.parquet_shard import ParquetShardWriter
 from mmdata.emit.plan import Output, WindowJob
@@ -22,8 +21,9 @@ from mmdata.emit.rows import WindowRows, read_window
 from mmdata.errors import ShardError
 from mmdata.sample import IMAGE_PARTS
 from mmdata.shards import storage
+from mmdata.shards.attempt import AttemptFiles
 from mmdata.shards.commits import FileRecord
-from mmdata.shards.folders import DatasetFolder
+from mmdata.shards.folders import ATTEMPTS, DatasetFolder
 from mmdata.shards.tar import TarWriter, members
 
 WRITTEN_PARTS = ("txt", "json")  # made from columns; a staged part of that name is not copied
@@ -44,7 +44,7 @@ def emit_window(job: WindowJob, dataset_root: str, attempt: str, scratch: Path) 
     staged files, tables and job do not belong together, StorageError where storage is full.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    files = AttemptFiles(dataset_root, attempt, scratch)
+    files = AttemptFiles(dataset_root, storage.join(ATTEMPTS, attempt), scratch)
     shards: list[list[Any]] = []
     if not job.outputs:
         return WindowResult((), {"shards": shards, **window_facts(None)})
@@ -76,9 +76,9 @@ def _write_shard(
     files: AttemptFiles,
 ) -> None:
     place = (output.modality, output.split, shard)
+    own = rows.own.select(["key", *job.own_schema(output.modality).names])
+    rows = WindowRows(rows.rows, rows.scores, own)
     extra = records.extras(rows)
-    own = job.own_schema(output.modality).names
-    rows = WindowRows(rows.rows, rows.scores, rows.own.select(["key", *(n for n in own if n in rows.own.column_names)]))
     tar_places: list[Mapping[str, tuple[int, int]]] | None = None
     parquet: ParquetShardWriter | None = None
     with contextlib.ExitStack() as stack:
@@ -109,7 +109,7 @@ def _write_shard(
     if tar is not None:
         with files.open(DatasetFolder.sidecar(*place)) as file:
             records.write_table(file, records.sidecar(rows, keys))
-        files.put(DatasetFolder.stats(*place), json_bytes(records.stats(len(keys))))
+        files.put(DatasetFolder.stats(*place), records.json_bytes(records.stats(len(keys))))
     table = index.index_table(rows, keys, tar_places, parquet.places if parquet is not None else None)
     with files.open(DatasetFolder.index(*place)) as file:
         records.write_table(file, table)

@@ -220,7 +220,7 @@ def _is_public(address: Address) -> bool:
 
 
 def _embedded(address: Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that a gateway would take out of this one: mapped, NAT64, 6to4, Teredo, ISATAP, older forms."""
+    """The IPv4 addresses that a gateway would take out of this one: mapped, NAT64, 6to4, Teredo, ISATAP, old forms."""
     if isinstance(address, IPv4Address):
         return
     low = IPv4Address(int(address) & 0xFFFFFFFF)

@@ -27,7 +27,7 @@ def opt_out(values: Iterable[str], agent: str) -> str | None:
 
 
 def directives_for(value: str, agent: str) -> Iterable[str]:
-    """The directives of one header value that are meant for everybody or for `agent`, in small letters, without values."""
+    """The directives of one header value that are meant for everybody or for `agent`: small letters, no values."""
     ours = {"*", agent.strip().lower()}
     meant = True
     for piece in value.split(","):

@@ -47,7 +47,7 @@ class _Host(Generic[_T]):
 
 
 class HostQueues(Generic[_T]):
-    """Things to do, by host: at most `per_host` at once of each, hosts in turn, so that a slow host holds up only its own.
+    """Things to do, by host: at most `per_host` at once of each, hosts in turn: a slow host holds up only its own.
 
     Times are whatever clock the caller uses, in seconds.
     """

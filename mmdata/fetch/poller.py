@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pycurl
 
+CLOSE_S = 0.5
 _IN, _OUT, _BAD = 1, 4, 8 | 16  # POLLIN, POLLOUT, POLLERR | POLLHUP: the same numbers for epoll and poll
 _WANTED = {pycurl.POLL_IN: _IN, pycurl.POLL_OUT: _OUT, pycurl.POLL_INOUT: _IN | _OUT}
 
@@ -50,7 +52,7 @@ class Poller:
         self._multi.remove_handle(curl)
 
     def step(self, until: float) -> Iterator[tuple[Any, int, str]]:
-        """Wait for events until the monotonic time `until`; the handles that have ended, with libcurl's error and text."""
+        """Wait for events until the monotonic time `until`; what has ended: handle, libcurl's error, its text."""
         wait_s = max(0.0, (until if self._timer_at is None else min(until, self._timer_at)) - time.monotonic())
         acted = False
         multi = self._multi
@@ -78,8 +80,14 @@ class Poller:
             yield from bad
 
     def close(self) -> None:
-        """Close the multi handle and all sockets; every handle must have been removed."""
-        self._multi.close()
+        """Close the multi handle and all sockets; every handle must have been removed.
+
+        libcurl waits for the machine's resolver where it still looks up a name that nobody wants any more: for up to
+        some ten seconds, whatever the deadlines. That wait is left to a thread of its own.
+        """
+        closer = threading.Thread(target=self._multi.close, name="mmdata-fetch-close", daemon=True)
+        closer.start()
+        closer.join(CLOSE_S)
         if self._epoll:
             self._epoll.close()
         self._wake_in.close()
@@ -88,7 +96,7 @@ class Poller:
     def _on_socket(self, what: int, descriptor: int, multi: Any, data: Any) -> None:
         if what == pycurl.POLL_REMOVE:
             self._known.discard(descriptor)
-            with contextlib.suppress(OSError, KeyError):  # libcurl may have closed it already
+            with contextlib.suppress(OSError, KeyError, ValueError):  # closed already, by libcurl or by us
                 self._poll.unregister(descriptor)
         elif descriptor in self._known:
             self._poll.modify(descriptor, _WANTED.get(what, 0))

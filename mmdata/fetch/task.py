@@ -34,7 +34,7 @@ def checked_target(url: str, settings: Settings) -> Target:
 class Task:
     """Where a link points now, how often it was tried, and how much of the time of this attempt is left."""
 
-    __slots__ = ("link", "first", "target", "attempts", "hops", "seen", "left_s", "resolve")
+    __slots__ = ("attempts", "first", "hops", "left_s", "link", "resolve", "seen", "target")
 
     def __init__(self, link: Link, target: Target, timeout_s: float) -> None:
         self.link = link
@@ -51,7 +51,7 @@ class Task:
         self.seen: tuple[str, ...] = ()
 
     def redirect(self, location: str, settings: Settings) -> None:
-        """Point to where a response sends us. Raises SampleError: blocked.redirect, fetch.redirect_loop or fetch.timeout."""
+        """Point to where a response sends us. Raises SampleError where that is not allowed, or no time is left."""
         if not location:
             raise SampleError(Reason.PROTOCOL, "redirect without Location")
         try:

@@ -21,6 +21,13 @@ MAX_DISCARDED_BYTES = 65_536  # of a body that nobody wants: read to the end, so
 DNS_CACHE_S = 300
 
 
+class _Lent(socket.socket):
+    """pycurl duplicates the socket that it is given and drops the original: here that closes it without a warning."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Transfer:
     """A libcurl handle with the state of the request that it carries now."""
 
@@ -164,7 +171,7 @@ class Transfer:
         if why:
             self.refused = why
             return pycurl.SOCKET_BAD
-        return socket.socket(address.family, address.socktype, address.protocol)
+        return _Lent(address.family, address.socktype, address.protocol)
 
 
 def _text(host: str | bytes) -> str:

@@ -144,6 +144,7 @@ def _decode_rare(data: bytes, header: Header, eighths: int) -> Pixels:
     from PIL import Image
 
     deque(_segments(data), maxlen=0)  # Pillow does not miss an end marker
+    Image.MAX_IMAGE_PIXELS = None  # the header has been checked against max_megapixels
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
             pixels = np.asarray(picture.reduce(8 // eighths))

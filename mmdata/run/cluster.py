@@ -79,7 +79,7 @@ class RayExecutor:
     ) -> Iterator[tuple[Any, Any]]:
         import ray
 
-        remote = ray.remote(function).options(num_cpus=1, max_retries=0, max_calls=0)
+        remote = ray.remote(function).options(num_cpus=1, max_retries=0)
 
         def submit(flight: _Flight) -> Any:
             return remote.remote(make_job(flight.item, flight.number))
@@ -93,7 +93,7 @@ class RayExecutor:
 
         wanted = self._actor_count(resources, len(items))
         actor = ray.remote(_Actor).options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_restarts=0)
-        idle = deque(actor.remote(make_worker) for _ in range(wanted))
+        idle: deque[Any] = deque(actor.remote(make_worker) for _ in range(wanted))
 
         def submit(flight: _Flight) -> Any:
             flight.worker = idle.popleft()

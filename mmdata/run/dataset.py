@@ -14,7 +14,7 @@ from mmdata.emit.manifest import DatasetFacts, write_manifest
 from mmdata.emit.plan import StagedShard, WindowJob, plan_windows
 from mmdata.emit.space import check_space, needed_bytes
 from mmdata.emit.window import emit_window
-from mmdata.run.driver import EMIT_PREFIX, Driver
+from mmdata.run.driver import EMIT_PREFIX, Driver, counts_of
 from mmdata.run.hashes import hash_of
 from mmdata.run.local import LocalExecutor
 from mmdata.run.versions import Version, version_for
@@ -87,12 +87,13 @@ def select_part(driver: Driver) -> Selection:
         log.decide(commit)
         log.publish(log.commits[0], driver.run.root)
         storage.remove(driver.run.attempt(commit.attempt))
-    driver.progress.end("select")
+    counts = SelectionCounts.from_json(log.commits[0].counts)
+    driver.progress.end("select", Counters(samples=counts.rows, reasons=counts.reasons))
     staged = tuple(
         StagedShard(t.shard, driver.run.staged(t.shard), t.ledger, driver.run.selection(key, t.shard), t.scores)
         for t in tables
     )
-    return Selection(key, SelectionCounts.from_json(log.commits[0].counts), staged)
+    return Selection(key, counts, staged)
 
 
 def _decide(driver: Driver, tables: Sequence[ShardTables], key: str) -> Commit:
@@ -124,7 +125,7 @@ def emit_part(driver: Driver, selection: Selection, dataset: str) -> tuple[Versi
     log.roll_forward(version.dataset)
     jobs = plan_windows(selection.shards, selection.counts, driver.pipeline.emit, seed=driver.pipeline.seed)
     pending = [job for job in jobs if job.window not in log.commits]
-    driver.progress.start("emit", len(jobs), selection.counts.num_kept)
+    driver.progress.start("emit", len(jobs), selection.counts.num_kept, counts_of(log), len(log.commits))
     if pending:
         storage.remove(folder.attempts)
         ingested = CommitLog(driver.run, "ingest").commits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -72,7 +73,9 @@ class Driver:
     def executor(self) -> Executor:
         """What carries out the jobs, started at the first use."""
         if self._executor is None:
+            start = time.perf_counter()
             self._executor = self._make_executor()
+            self.progress.engine_start_s = time.perf_counter() - start
             self.did_work = True
         return self._executor
 
@@ -88,12 +91,12 @@ class Driver:
         """Fetch and decode every shard that has no commit yet; returns the counts of all shards."""
         log = CommitLog(self.run, "ingest")
         pending = [shard for shard in self.plan.shards if shard.shard not in log.commits]
-        self.progress.start("ingest", len(self.plan.shards), self.plan.rows, _counts(log))
+        self.progress.start("ingest", len(self.plan.shards), self.plan.rows, counts_of(log), len(log.commits))
         if pending:
             self.finish(log, self.run.root, "ingest", self.executor.tasks(ingest_shard, pending, self._ingest_job))
-        log.roll_up()
+            log.roll_up()
         self.progress.end("ingest")
-        return _counts(log)
+        return counts_of(log)
 
     def _ingest_job(self, shard: ShardPlan, attempt: int) -> IngestJob:
         return IngestJob(
@@ -115,15 +118,15 @@ class Driver:
             log = CommitLog(self.run, part)
             pending = [shard for shard in sorted(ingested) if shard not in log.commits]
             rows = sum(ingested[shard].counts["reasons"].get("ok", 0) for shard in ingested)
-            self.progress.start(part, len(ingested), rows, _counts(log))
+            self.progress.start(part, len(ingested), rows, counts_of(log), len(log.commits))
             if pending:
                 make_job = partial(self._score_job, name, ingested)
                 make_worker = partial(ScoreWorker, self.pipeline, name)
                 results = self.executor.actors(make_worker, scorer.resources, pending, make_job)
                 self.finish(log, self.run.root, part, results)
-            log.roll_up()
+                log.roll_up()
             self.progress.end(part)
-            counts[name] = _counts(log)
+            counts[name] = counts_of(log)
         return counts
 
     def _score_job(self, scorer: str, ingested: dict[int, Commit], shard: int, attempt: int) -> ScoreJob:
@@ -161,7 +164,7 @@ class Driver:
             )
 
 
-def _counts(log: CommitLog) -> Counters:
+def counts_of(log: CommitLog) -> Counters:
     total = Counters()
     for shard in sorted(log.commits):
         total.add(Counters.from_json(log.commits[shard].counts))

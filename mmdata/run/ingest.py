@@ -73,11 +73,12 @@ def ingest_shard(job: IngestJob) -> Commit:
         order = {key: place for place, key in enumerate(_keys(rows, job.plan.source))}
         finished.sort(key=lambda sample: (order.get(sample.key, order.get(sample.key.rpartition("_")[0], 0)), sample.key))
         with files.open(job.run.relative(job.run.staged(job.plan.shard))) as file:
-            tar = TarWriter(file)  # type: ignore[arg-type]
+            tar = TarWriter(file.unhashed())
             for sample in finished:
                 if sample.is_ok:
                     tar.add(sample.key, spool.parts(sample.key))
-            counters.bytes_out, _ = tar.close()
+            counters.bytes_out, sha256 = tar.close()
+            file.trust(counters.bytes_out, sha256)
         table = ledger.table_of(finished, _own_columns(rows, finished, job.plan.source), job.plan.modality)
         files.put(job.run.relative(job.run.ledger(job.plan.shard)), ledger.parquet_bytes(table))
         counters.seconds = time.perf_counter() - start

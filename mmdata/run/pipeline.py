@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -18,8 +17,10 @@ from mmdata.run.catalog import resolve
 from mmdata.run.cluster import RayExecutor
 from mmdata.run.dataset import Selection, emit_part, select_part
 from mmdata.run.driver import Driver
+from mmdata.run.funnel import print_funnel
+from mmdata.run.funnel import print_status as show_status
 from mmdata.run.local import Executor, LocalExecutor
-from mmdata.run.status import Progress, print_funnel, read_status
+from mmdata.run.status import Progress, read_status
 from mmdata.shards import storage
 from mmdata.shards.folders import DatasetFolder, RunFolder
 
@@ -41,7 +42,7 @@ def default_places(pipeline: Pipeline, places: Places) -> Places:
     run = places.run or f"runs/{pipeline.name}"
     dataset = places.dataset or f"datasets/{pipeline.name}"
     whole = [path if storage.is_remote(path) else str(Path(path).absolute()) for path in (run, dataset)]
-    return Places(*whole, places.ray_address, places.in_process)
+    return Places(whole[0], whole[1], places.ray_address, places.in_process)
 
 
 def run_pipeline(path: str, overrides: Sequence[str], places: Places, until: str) -> None:
@@ -59,11 +60,12 @@ def run_pipeline(path: str, overrides: Sequence[str], places: Places, until: str
     driver = Driver(pipeline, run, make_executor, progress)
     wanted = PARTS[: PARTS.index(until) + 1]
     with driver.opened(), progress:
-        summary = _carry_out(driver, wanted, places.dataset)
-    print_funnel(summary)
+        facts = _carry_out(driver, wanted, places.dataset)
+    print_funnel(progress.status(), facts)
 
 
-def _carry_out(driver: Driver, wanted: Sequence[str], dataset: str) -> dict[str, Any]:
+def _carry_out(driver: Driver, wanted: Sequence[str], dataset: str) -> dict[str, str]:
+    """Do the parts in order; returns what to tell the user at the end."""
     counters = driver.ingest()
     scores = driver.score() if "score" in wanted else {}
     selection = select_part(driver) if "select" in wanted else None
@@ -71,7 +73,18 @@ def _carry_out(driver: Driver, wanted: Sequence[str], dataset: str) -> dict[str,
     report = driver.run.report
     if "report" in wanted and selection and (driver.did_work or not storage.exists(report)):
         write_report(_report(driver, selection, version.dataset if version else None, digest, counters, scores), report)
-    return {}
+    facts = {"run": driver.run.root}
+    if version is not None:
+        facts |= {"dataset": version.dataset, "digest": digest}
+    if storage.exists(report):
+        facts["report"] = report
+    return {name: _near(text) for name, text in facts.items()}
+
+
+def _near(path: str) -> str:
+    """A path below the working directory without the directory, as one would type it."""
+    here = f"{Path.cwd()}/"
+    return path.removeprefix(here)
 
 
 def _report(
@@ -122,7 +135,7 @@ def describe(path: str, overrides: Sequence[str]) -> str:
 
 def print_status(run: str) -> None:
     """Print how a run stands. Raises ConfigError where the folder is none."""
-    print_funnel(read_status(RunFolder(run)))
+    show_status(read_status(RunFolder(run)))
 
 
 def verify_dataset(dataset: str) -> str:

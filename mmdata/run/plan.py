@@ -158,8 +158,11 @@ def _numbered(
         own = own_names(table.column_names[len(ROW_FIELDS) :], (*ROW_FIELDS.names, *ledger.RESERVED, "number"))
         numbers = pa.array(range(number, number + table.num_rows), pa.int64())
         yield table.rename_columns([*ROW_FIELDS.names, *own]).append_column("number", numbers)
+        entry = entries[file.path]
+        if not entry["rows"]:
+            entry["first_number"] = number
+        entry["rows"] += table.num_rows
         number += table.num_rows
-        entries[file.path]["rows"] += table.num_rows  # type: ignore[operator]
 
 
 def _windows(tables: Iterator[pa.Table], options: PlanOptions) -> Iterator[pa.Table]:

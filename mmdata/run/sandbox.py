@@ -38,8 +38,8 @@ class ChildDied(Exception):
 class Sandbox:
     """Runs stages in a child process with a cleared environment and limits; replaces a child that died.
 
-    stages: (name, options) pairs as the child builds them; a name is one of the catalogue or `module:Class`. timeout_s: wall time of one sample. memory_mb: what the
-    child may take beyond its start.
+    stages: (name, options) pairs as the child builds them; a name is one of the catalogue or `module:Class`.
+    timeout_s: wall time of one sample. memory_mb: what the child may take beyond its start.
     """
 
     def __init__(self, stages: Sequence[tuple[str, Mapping[str, Any]]], *, timeout_s: float, memory_mb: int) -> None:

@@ -147,9 +147,10 @@ def _replace(values: pa.Array, places: np.ndarray[Any, Any], by: pa.Array) -> pa
 
 def _count(shard: int, given: pa.Table, table: pa.Table, counts: SelectionCounts) -> None:
     """Add a shard to the counts, and check the law: rows = ok + failed + dropped, and kept rows are the ok ones."""
-    rows = pa.table({name: given[name] for name in ("source", "modality")} | {n: table[n] for n in ("status", "reason")})
+    names = ["source", "modality", "status", "reason"]
+    rows = pa.table([given["source"], given["modality"], table["status"], table["reason"]], names=names)
     by_status: Counter[Status] = Counter()
-    for source, modality, status, reason, number in _groups(rows, ["source", "modality", "status", "reason"]):
+    for source, modality, status, reason, number in _groups(rows, names):
         counts.funnel[source, modality, reason] += number
         counts.reasons[reason] += number
         if Reason(reason).status.value == status:

@@ -34,7 +34,7 @@ class Thresholds:
 
     name: ClassVar[str] = "thresholds"
     version: ClassVar[int] = 1
-    limits: dict[str, dict[str, Any]] = semantic(factory=dict)  # noqa: RUF009
+    limits: dict[str, dict[str, Any]] = semantic(factory=dict)
 
     @classmethod
     def parse(cls, options: Mapping[str, Any] | None, where: str) -> Thresholds:

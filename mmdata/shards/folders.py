@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mmdata.shards.storage import join
 
 SHARD_DIGITS = 5
+ATTEMPTS = ".attempts"  # of a dataset: what windows under way write; no part of it
 
 
 def shard_name(shard: int, digits: int = SHARD_DIGITS) -> str:
@@ -103,7 +104,7 @@ class DatasetFolder:
 
     @property
     def attempts(self) -> str:
-        return join(self.root, ".attempts")
+        return join(self.root, ATTEMPTS)
 
     @property
     def card(self) -> str:

@@ -1,8 +1,8 @@
 """Tar shards: USTAR, uncompressed, the same bytes for the same samples; one reader that refuses damage.
 
-The header is written by hand: `tarfile` takes twice the time per member, and its stream reader ends silently where a tar
-is cut between members. The reader here takes only headers that the writer would write, and checks the two zero blocks at
-the end; tars of others are read by sources/tar_index.py.
+The header is written by hand: `tarfile` takes twice the time per member, and its stream reader ends silently where a
+tar is cut between members. The reader here takes only headers that the writer would write, and checks the two zero
+blocks at the end; tars of others are read by sources/tar_index.py.
 """
 
 from __future__ import annotations

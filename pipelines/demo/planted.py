@@ -113,7 +113,7 @@ def plant_network(to: Planted) -> None:
     for reason, group in urls.items():
         for url in group:
             to.row(url, {"blocked.address": "private_address"}.get(reason, reason.partition(".")[2]), reason)
-    for number in range(20):
+    for number in range(24):
         to.row(f"/dead/{number:02}.jpg", "dead_link", "fetch.http_4xx")
     for number in range(4):
         to.behave(f"gone/{number}.jpg", "gone", "fetch.gone", kind="status", status=410)
@@ -208,9 +208,9 @@ def plant_broken(to: Planted, rng: random.Random) -> None:
     for number, size in enumerate((16, 32, 48)):
         base = next(to.bases)
         to.file(f"small-{number}.png", encoded(base.rgb(size), "PNG"), "too_small", "filtered.too_small", base)
-    for number, size in enumerate(((900, 90), (100, 800))):
+    for number, shape in enumerate(((900, 90), (100, 800))):
         base = next(to.bases)
-        banner = ImageOps.pad(base.rgb(), size, color=(255, 255, 255))
+        banner = ImageOps.pad(base.rgb(), shape, color=(255, 255, 255))
         to.file(f"banner-{number}.jpg", encoded(banner, "JPEG", quality=90), "banner", "filtered.aspect", base)
 
 
@@ -291,9 +291,9 @@ def plant_copies(to: Planted, originals: list[tuple[str, Base]]) -> None:
     for number, (path, base) in enumerate(originals[:8]):
         name, reason = f"copies/{number}.webp", "filtered.duplicate_content"
         to.behave(name, "exact_duplicate", reason, base, kind="file", file=path)
-    for number, (_path, base) in enumerate(originals[8:14]):
+    for number, (_path, base) in enumerate(originals[8:18]):
         size, quality = ((200, 80), (256, 70), (320, 90))[number % 3]
         content = encoded(base.rgb(size), "JPEG", quality=quality)
         to.file(f"near-{number}.jpg", content, "near_duplicate", "ok", base)
-    for path, base in originals[14:17]:
+    for path, base in originals[18:21]:
         to.row(f"/{path}", "duplicate_url", "filtered.duplicate_url", base)

@@ -17,7 +17,7 @@ import numpy as np
 PHOTOS = Path(__file__).parents[2] / "pipelines" / "demo" / "media" / "photos"
 SIZES_PX = ((940, 705), (705, 940), (812, 812), (1000, 660))
 KIND_420, KIND_444, KIND_GREY, KIND_PNG = "420", "444", "grey", "png"
-QUALITY = 82
+QUALITY = 85
 
 
 def build(folder: Path, number: int, kind: str = KIND_420) -> Path:

@@ -156,6 +156,21 @@ def test_a_missing_value_is_zero_or_empty_and_an_own_column_of_our_name_is_renam
     assert sidecar["width"].to_pylist() == [64, 64]
 
 
+def test_sources_with_other_columns_give_sidecars_of_one_schema(tmp_path: Path) -> None:
+    run = RunFolder(str(tmp_path / "run"))
+    for shard, own in enumerate([pa.table({"stars": [5]}), pa.table({"stars": [0.5]}), pa.table({"note": ["x"]})]):
+        write_staged_shard(run, shard, [image_sample("pictures", shard)], [0.3], own=own)
+    counts = select_run(run, 3, tmp_path / "select", val_share=0)
+    dataset = emit_run(run, tmp_path / "dataset", counts, EmitOptions(window_shards=1), shards=3)
+    tables = [pq.read_table(path) for path in sorted(dataset.path.glob("image_text/train/*.parquet"))]
+    assert len({table.schema for table in tables}) == 1
+    assert [table.select(["stars", "note"]).to_pylist() for table in tables] == [
+        [{"stars": 5.0, "note": None}],
+        [{"stars": 0.5, "note": None}],
+        [{"stars": None, "note": "x"}],
+    ]
+
+
 def test_pictures_of_several_types_go_to_shards_of_their_own(tmp_path: Path) -> None:
     run = RunFolder(str(tmp_path / "run"))
     samples = [image_sample("pictures", row) for row in range(10)]
@@ -231,3 +246,27 @@ def test_row_groups_hold_every_sample_where_the_index_says(groups: list[int]) ->
         sum(len(image["bytes"]) for image in file.read_row_group(group)["image"].to_pylist()) <= max(150, *groups)
         for group in range(file.num_row_groups)
     )
+
+
+def test_a_run_and_a_dataset_in_object_storage_give_the_same_bytes(emitted: Emitted, tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    tree = emitted.jobs[0].to_json()
+    for shard in tree["shards"]:
+        for name in ("staged", "ledger", "selection"):
+            memory.pipe_file(f"/run/{name}/{shard['shard']}", Path(shard[name]).read_bytes())
+            shard[name] = f"memory://run/{name}/{shard['shard']}"
+        for scorer, path in shard["scores"].items():
+            memory.pipe_file(f"/run/{scorer}/{shard['shard']}", Path(path).read_bytes())
+            shard["scores"][scorer] = f"memory://run/{scorer}/{shard['shard']}"
+    scratch = tmp_path / "scratch"
+    try:
+        result = emit_window(WindowJob.from_json(tree), "memory://dataset", "a", scratch)
+        expected = {file.path: file.sha256 for file in emitted.results[0].files}
+        assert {file.path: file.sha256 for file in result.files} == expected
+        for file in result.files:
+            assert storage.sha256_of(f"memory://dataset/{file.attempt_path}") == file.sha256
+        assert not list(scratch.iterdir())
+    finally:
+        memory.rm("/", recursive=True)

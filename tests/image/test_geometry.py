@@ -16,6 +16,7 @@ from tests.image import pictures as p
 sides = st.integers(1, 3000)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries that img2dataset calls
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("only_if_bigger", [False, True])
 def test_sizes_are_those_of_img2dataset(decode, mode, only_if_bigger):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -95,11 +96,11 @@ class Breaks:
             "text": b"\x00\x00\x00\x04{}{}",
             "list": b"\x00\x00\x00\x02[]",
             "long": LENGTH.pack(2**32 - 1),
-            "part": _message(b'{"samples": [["pictures-000000000001", {}, "ok", "", [["jpg", 9000000000]]]], "seconds": {}}'),
-            "minus": _message(b'{"samples": [["pictures-000000000001", {}, "ok", "", [["jpg", -9]]]], "seconds": {}}'),
-            "other": _message(b'{"samples": [["pictures-000000000004", {}, "ok", "", []]], "seconds": {}}'),
-            "reason": _message(b'{"samples": [["pictures-000000000001", {}, "fine", "", []]], "seconds": {}}'),
-            "none": _message(b'{"samples": [], "seconds": {}}'),
+            "part": _message(["pictures-000000000001", {}, "ok", "", [["jpg", 9_000_000_000]]]),
+            "minus": _message(["pictures-000000000001", {}, "ok", "", [["jpg", -9]]]),
+            "other": _message(["pictures-000000000004", {}, "ok", "", []]),
+            "reason": _message(["pictures-000000000001", {}, "fine", "", []]),
+            "none": _message(),
         }
         for descriptor in range(3, 10):
             try:
@@ -109,7 +110,8 @@ class Breaks:
         time.sleep(3600)
 
 
-def _message(header: bytes) -> bytes:
+def _message(*samples: list[Any]) -> bytes:
+    header = json.dumps({"samples": samples, "seconds": {}}).encode()
     return LENGTH.pack(len(header)) + header
 
 

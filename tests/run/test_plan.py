@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,13 +37,16 @@ class Place:
 
     def table(self, name: str, rows: Sequence[int], **own: Any) -> Path:
         path = self.tables / f"{name}.parquet"
-        columns = {"url": [f"http://host{row // 10}.example/{row}.jpg" for row in rows], "caption": [f"c{row}" for row in rows]}
+        columns = {
+            "url": [f"http://host{row // 10}.example/{row}.jpg" for row in rows],
+            "caption": [f"c{row}" for row in rows],
+        }
         pq.write_table(pa.table(columns | own), path)
         return path
 
     def plan(self, run: RunFolder | None = None) -> Plan:
         path = self.folder / "p.yaml"
-        path.write_text(yaml.safe_dump(self.tree))
+        path.write_text(yaml.safe_dump(self.tree, sort_keys=False))
         pipeline = load(path)
         return extend_plan(run or self.run, pipeline, resolve(pipeline))
 
@@ -55,7 +57,9 @@ class Place:
         return [number for shard in plan.shards for number in self.rows(shard.shard)["number"].to_pylist()]
 
     def files(self) -> dict[str, bytes]:
-        return {name: storage.read_bytes(storage.join(self.run.root, name)) for name in storage.list_files(self.run.root)}
+        return {
+            name: storage.read_bytes(storage.join(self.run.root, name)) for name in storage.list_files(self.run.root)
+        }
 
 
 @pytest.fixture
@@ -126,7 +130,9 @@ def test_a_planned_file_that_changed_is_refused_by_name_and_nothing_is_written(p
     with pytest.raises(ChangedError) as caught:
         place.plan()
     message = str(caught.value)
-    assert message.startswith(f"{changed}: this input of source pictures changed since the run was planned with it (fingerprint ")
+    assert message.startswith(
+        f"{changed}: this input of source pictures changed since the run was planned with it (fingerprint "
+    )
     assert " -> " in message
     assert "choose another RUN" in message
     assert place.files() == before
@@ -166,7 +172,9 @@ def test_rows_change_places_within_their_window_only(place: Place) -> None:
     place.table("a", range(60))
     plan = place.plan()
     for window in range(3):
-        numbers = [n for s in plan.shards[2 * window : 2 * window + 2] for n in place.rows(s.shard)["number"].to_pylist()]
+        numbers = [
+            n for s in plan.shards[2 * window : 2 * window + 2] for n in place.rows(s.shard)["number"].to_pylist()
+        ]
         assert sorted(numbers) == list(range(20 * window, 20 * window + 20))
         assert numbers != sorted(numbers)
 
@@ -209,12 +217,31 @@ def test_two_sources_have_shards_and_numbers_of_their_own(place: Place) -> None:
     place.table("a", range(12))
     place.tree["sources"]["others"] = {"kind": "url_table", "path": "tables"}
     plan = place.plan()
-    assert [(shard.source, shard.rows) for shard in plan.shards] == [("pictures", 10), ("pictures", 2), ("others", 10), ("others", 2)]
+    assert [(shard.source, shard.rows) for shard in plan.shards] == [
+        ("pictures", 10),
+        ("pictures", 2),
+        ("others", 10),
+        ("others", 2),
+    ]
     assert sorted(place.numbers(plan)) == sorted([*range(12), *range(12)])
     place.table("b", range(50, 53))
     longer = place.plan()
     assert longer.shards[:4] == plan.shards
     assert [(shard.source, shard.rows) for shard in longer.shards[4:]] == [("pictures", 3), ("others", 3)]
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=3), min_size=2, max_size=3))
+def test_numbers_go_on_after_any_files(tmp_path_factory: pytest.TempPathFactory, rounds: list[list[int]]) -> None:
+    """Files of several sizes, planned in several rounds: every row has a number, and no two share one."""
+    place = Place(tmp_path_factory.mktemp("plan") / "p", rows_per_shard=4)
+    place.table("0", [0])
+    start = 1
+    for number, sizes in enumerate(rounds):
+        for index, size in enumerate(sizes):
+            place.table(f"{number}-{index}", range(start, start + size))
+            start += size
+        assert sorted(place.numbers(place.plan())) == list(range(start))
 
 
 @pytest.mark.parametrize("limit", [1, 10, 24, 25, 26, 30])
@@ -279,10 +306,10 @@ def test_no_row_is_lost_or_doubled(
 
 
 def test_memory_is_bounded_by_the_window(place: Place) -> None:
-    """Sixteen files instead of four take no more memory: what Arrow holds and what Python holds."""
+    """Twelve files instead of four take no more of Arrow's memory."""
     place.tree["plan"] = {"rows_per_shard": 500, "shuffle_window_shards": 2}
 
-    def peak(name: str, files: range) -> tuple[int, int]:
+    def peak(name: str, files: range) -> int:
         for file in files:
             place.table(f"{file:03d}", range(2000 * file, 2000 * (file + 1)))
         pool = pa.default_memory_pool()
@@ -295,13 +322,9 @@ def test_memory_is_bounded_by_the_window(place: Place) -> None:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plan_module.ledger, "parquet_bytes", watched)
-            tracemalloc.start()
             place.plan(RunFolder(str(place.folder / name)))
-            python = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-        return max(held), python
+        return max(held)
 
     few = peak("few", range(4))
     many = peak("many", range(4, 16))
-    assert many[0] < 1.5 * few[0] + (1 << 20)
-    assert many[1] < 1.5 * few[1] + (1 << 20)
+    assert many < 1.5 * few + (1 << 20)

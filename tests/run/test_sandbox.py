@@ -281,6 +281,6 @@ def test_sandboxes_of_two_threads_do_not_meet() -> None:
 def test_a_child_that_cannot_start_says_what_to_do() -> None:
     with (
         Sandbox([("tests.run.breaking:NoSuchStage", {})], timeout_s=5, memory_mb=64) as sandbox,
-        pytest.raises(MmdataError, match="the decoding child does not start: .*; try: mmdata doctor"),
+        pytest.raises(MmdataError, match=r"the decoding child does not start: .*; try: mmdata doctor"),
     ):
         sandbox.process(_samples(b"x"))

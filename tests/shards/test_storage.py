@@ -1,4 +1,4 @@
-"""Storage: one winner of a race, nothing half there, the same on a disk and on an fsspec URL, errors that name the file."""
+"""Storage: one winner of a race, nothing half there, the same on a disk and a URL, errors that name the file."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def test_of_two_threads_exactly_one_creates(tmp_path: Path) -> None:
         start = threading.Barrier(2)
         won: dict[bytes, bool] = {}
 
-        def create(data: bytes, path: str = path, start: threading.Barrier = start, won: dict[bytes, bool] = won) -> None:
+        def create(
+            data: bytes, path: str = path, start: threading.Barrier = start, won: dict[bytes, bool] = won
+        ) -> None:
             start.wait(timeout=30)
             won[data] = storage.create_if_absent(path, data)
 
@@ -226,9 +228,13 @@ def test_a_file_url_is_a_local_path(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_a_full_disk_is_named_with_the_file_and_what_to_do() -> None:
-    with pytest.raises(StorageError) as caught, storage.storage_errors("runs/a/staged/00000.tar"), open("/dev/full", "wb") as file:
-        file.write(b"1")
-        storage.fsync_file(file)
+    def fill() -> None:
+        with storage.storage_errors("runs/a/staged/00000.tar"), open("/dev/full", "wb") as file:
+            file.write(b"1")
+            storage.fsync_file(file)
+
+    with pytest.raises(StorageError) as caught:
+        fill()
     assert str(caught.value) == (
         "runs/a/staged/00000.tar: storage is full; free space or fix access, then run the same command again"
     )
@@ -248,7 +254,10 @@ def test_a_file_over_the_limit_leaves_nothing_and_names_itself(tmp_path: Path, c
 def test_a_failed_write_keeps_the_old_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b"old")
-    assert "over the limit" in _python(LIMITED.format(call="storage.write_whole(sys.argv[1], bytes(5000))"), str(path)).stdout
+    assert (
+        "over the limit"
+        in _python(LIMITED.format(call="storage.write_whole(sys.argv[1], bytes(5000))"), str(path)).stdout
+    )
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.json"]
 

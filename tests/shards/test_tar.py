@@ -20,7 +20,9 @@ SIX: Samples = {
     for number in range(6)
 }
 KEYS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_", min_size=1, max_size=60)
-PARTS = st.dictionaries(st.sampled_from(["jpg", "txt", "json", "000.jpg", "mel.npy"]), st.binary(max_size=2000), min_size=1)
+PARTS = st.dictionaries(
+    st.sampled_from(["jpg", "txt", "json", "000.jpg", "mel.npy"]), st.binary(max_size=2000), min_size=1
+)
 
 
 def _tar(samples: Samples) -> bytes:

@@ -19,11 +19,15 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image, ImageEnhance, ImageOps
 from safetensors.numpy import save_file
 
 from pipelines.demo.encoder import names, towers
@@ -34,6 +38,7 @@ RIDGE = 0.1
 PRIOR = 5.0  # in units of the multiple of the prior that fits the drawings best
 WHITEN = 1e-3
 CONCEPTS = 612
+JITTERED = 2  # views of each drawing besides itself and its mirror image
 _SKIN_TONES = ("1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff")
 
 
@@ -56,17 +61,37 @@ class Maps:
 
 
 def load_drawings(package: Path, set_name: str) -> Drawings:
-    """Each drawing that has a name, and its mirror image; skin tones are left out."""
+    """Each drawing that has a name, in several views; skin tones are left out."""
     paths = [
         path
         for path in sorted((package / "img" / set_name / "64").glob("*.png"))
         if names.names(path.stem) and not any(tone in path.stem for tone in _SKIN_TONES)
     ]
     model = towers.image_model()
-    features = [towers.image_features(model, paths, mirrored) for mirrored in (False, True)]
+    features = [towers.image_features(model, map(towers.as_the_pipeline_stores, paths))]
+    features.append(towers.image_features(model, (ImageOps.mirror(towers.as_the_pipeline_stores(p)) for p in paths)))
+    for view in range(JITTERED):
+        rng = random.Random(view)
+        features.append(towers.image_features(model, (jittered(path, rng) for path in paths)))
     codes = [path.stem for path in paths]
     texts = towers.text_embeddings([english_of(code) for code in codes])
-    return Drawings(np.concatenate(features), codes * 2, np.concatenate([texts, texts]))
+    return Drawings(np.concatenate(features), codes * len(features), np.concatenate([texts] * len(features)))
+
+
+def jittered(path: Path, rng: random.Random) -> Image.Image:
+    """The drawing turned, shrunk and recoloured a little: another artist would have done so too."""
+    drawing = Image.open(path).convert("RGBA").resize((256, 256), Image.Resampling.BICUBIC)
+    drawing = drawing.rotate(rng.uniform(-15, 15), Image.Resampling.BICUBIC)
+    size = rng.randint(176, 256)
+    canvas = Image.new("RGBA", (256, 256), (255, 255, 255, 255))
+    place = (rng.randint(0, 256 - size), rng.randint(0, 256 - size))
+    canvas.alpha_composite(drawing.resize((size, size), Image.Resampling.LANCZOS), place)
+    picture = canvas.convert("RGB")
+    if rng.random() < 0.5:
+        picture = ImageOps.mirror(picture)
+    picture = ImageEnhance.Color(picture).enhance(rng.uniform(0.6, 1.4))
+    picture = ImageEnhance.Brightness(picture).enhance(rng.uniform(0.8, 1.15))
+    return ImageEnhance.Contrast(picture).enhance(rng.uniform(0.7, 1.3))
 
 
 def english_of(code: str) -> str:
@@ -78,10 +103,10 @@ def english_of(code: str) -> str:
 
 def class_prior() -> tuple[Array, Array]:
     """Centred classifier weights `[1000, 1280]` and the texts of the class names `[1000, 384]`."""
-    from torchvision.models._meta import _IMAGENET_CATEGORIES
+    from torchvision.models import MobileNet_V2_Weights  # type: ignore[import-untyped]
 
     weights: Array = towers.image_model().get_classifier().weight.detach().double().numpy()
-    return weights - weights.mean(0), towers.text_embeddings(list(_IMAGENET_CATEGORIES))
+    return weights - weights.mean(0), towers.text_embeddings(MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def text_map(name_texts: Array, class_texts: Array) -> Array:
@@ -164,7 +189,7 @@ def main() -> None:
     features = np.concatenate([noto.features, twemoji.features])
     texts = np.concatenate([noto.texts, twemoji.texts])
     maps = fit(features, texts, weights, class_texts, mapped)
-    tensors = {
+    tensors: dict[str, npt.NDArray[Any]] = {
         "image_map": np.ascontiguousarray(maps.image.T, dtype=np.float16),
         "image_bias": maps.bias.astype(np.float32),
         "text_map": np.ascontiguousarray(maps.text.T, dtype=np.float16),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +80,14 @@ def as_the_pipeline_stores(path: Path, side_px: int = 256) -> Image.Image:
     return Image.open(stored).convert("RGB")
 
 
-def image_features(model: Any, pictures: Sequence[Path], mirrored: bool = False) -> Array:
-    """Pooled features `[N, 1280]` of the pictures, before the classifier."""
+def image_features(model: Any, pictures: Iterable[Image.Image]) -> Array:
+    """Pooled features `[N, 1280]` of RGB pictures, before the classifier."""
     import torch
 
     rows = []
-    for start in range(0, len(pictures), 32):
-        batch = np.stack([_pixels(as_the_pipeline_stores(path)) for path in pictures[start : start + 32]])
-        if mirrored:
-            batch = batch[..., ::-1].copy()
+    waiting = iter(pictures)
+    while chunk := [_pixels(picture) for picture in itertools.islice(waiting, 32)]:
+        batch = np.stack(chunk)
         with torch.inference_mode():
             pooled = model.global_pool(model.forward_features(torch.from_numpy(batch)))
         rows.append(pooled.flatten(1).double().numpy())
@@ -108,7 +108,7 @@ def text_embeddings(texts: Sequence[str]) -> Array:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(text_folder())  # type: ignore[no-untyped-call]
+    tokenizer: Any = AutoTokenizer.from_pretrained(text_folder())
     model = AutoModel.from_pretrained(text_folder()).eval()
     rows = []
     for start in range(0, len(texts), 128):

@@ -1,0 +1,40 @@
+"""`make bench`: runs the measurements named on the command line, or all, and writes them into the README."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench import images, memory, resume, scoring
+from tests.bench.table import Row, write
+
+BUILD = Path(__file__).parents[2] / "build" / "bench"
+SECTIONS: dict[str, Callable[[Path], list[Row]]] = {
+    "images": images.rows,
+    "score": scoring.rows,
+    "memory": memory.rows,
+    "resume": resume.rows,
+}
+
+
+def main() -> int:
+    wanted = sys.argv[1:] or list(SECTIONS)
+    unknown = [name for name in wanted if name not in SECTIONS]
+    if unknown:
+        print(f"no such measurement: {', '.join(unknown)}; there are {', '.join(SECTIONS)}", file=sys.stderr)
+        return 2
+    missed = []
+    for name in wanted:
+        folder = BUILD / name
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = SECTIONS[name](folder)
+        print(write(name, rows), flush=True)
+        missed += [row for row in rows if not row.is_kept]
+    for row in missed:
+        print(f"below what is promised: {row.what}: {row.ratio:.2f}, promised {row.promised}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
