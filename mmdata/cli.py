@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn, Optional
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -18,7 +18,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="pipeline file, for instance pipelines/demo.yaml")]
 Overrides = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Argument(metavar="[a.b=c ...]", help="options to override, for instance fetch.timeout_s=5"),
 ]
 RunPath = Annotated[str, typer.Option("--run", metavar="PATH", help="run folder or URL  [runs/<name>]")]

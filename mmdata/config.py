@@ -124,7 +124,9 @@ class Pipeline:
             "sources": {name: {"kind": entry.name, **entry.options} for name, entry in self.sources.items()},
             "plan": values_of(self.plan, *roles),
             "fetch": values_of(self.fetch, *roles),
-            **{part: [{e.name: dict(e.options)} for e in getattr(self, part)] for part in ("stages", "score", "select")},
+            **{
+                part: [{e.name: dict(e.options)} for e in getattr(self, part)] for part in ("stages", "score", "select")
+            },
             "emit": values_of(self.emit, *roles),
             "run": values_of(self.run, *roles),
             "notes": dict(self.notes),
@@ -180,7 +182,9 @@ def _pipeline(path: Path, tree: dict[str, Any]) -> Pipeline:
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
         raise ConfigError(f"{path}: notes: found {notes!r}, allowed is a mapping of headings to texts")
     lists = {section: _entries(path, section, tree.get(section)) for section in ("stages", "score", "select")}
-    return Pipeline(path=path, name=name, seed=seed, sources=_sources(path, tree.get("sources")), notes=notes, **sections, **lists)  # type: ignore[arg-type]
+    return Pipeline(
+        path=path, name=name, seed=seed, sources=_sources(path, tree.get("sources")), notes=notes, **sections, **lists
+    )  # type: ignore[arg-type]
 
 
 def _sources(path: Path, tree: Any) -> dict[str, Entry]:
@@ -259,7 +263,9 @@ def _enter(node: Any, step: str, override: str) -> Any:
 def _index(items: list[Any], step: str, override: str) -> int:
     if step.isdigit() and int(step) < len(items):
         return int(step)
-    names = [item if isinstance(item, str) else next(iter(item), "") if isinstance(item, dict) else "" for item in items]
+    names = [
+        item if isinstance(item, str) else next(iter(item), "") if isinstance(item, dict) else "" for item in items
+    ]
     if step in names:
         return names.index(step)
     raise ConfigError(f"{override}: {step}: found {len(items)} entries: {', '.join(names)}{nearest(step, names)}")

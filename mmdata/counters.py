@@ -44,9 +44,7 @@ class Counters:
         """Count one batch that came out of stage `name`."""
         statuses = Counter(sample.status for sample in samples)
         self.stages.setdefault(name, StageCount()).add(
-            StageCount(
-                len(samples), statuses[Status.OK], statuses[Status.FAILED], statuses[Status.DROPPED], seconds
-            )
+            StageCount(len(samples), statuses[Status.OK], statuses[Status.FAILED], statuses[Status.DROPPED], seconds)
         )
 
     def add(self, other: Counters) -> None:

@@ -99,7 +99,10 @@ def write_staged_shard(
                     [value if ok else None for value, ok in zip(similarity, given, strict=True)], pa.float32()
                 ),
                 "image_embedding": pa.array(
-                    [[np.float16(value), np.float16(0.5)] if ok else None for value, ok in zip(similarity, given, strict=True)],
+                    [
+                        [np.float16(value), np.float16(0.5)] if ok else None
+                        for value, ok in zip(similarity, given, strict=True)
+                    ],
                     pa.list_(pa.float16(), 2),
                 ),
             }

@@ -60,7 +60,9 @@ def resolve(pipeline: Pipeline) -> Resolved:
     stages = [_make(STAGES, entry, "stage", folder) for entry in pipeline.stages]
     scorers = {entry.name: _make(SCORERS, entry, "scorer", folder) for entry in pipeline.score}
     if len(scorers) < len(pipeline.score):
-        raise ConfigError(f"{pipeline.path}: score: a scorer may stand there once; give the second a pipeline of its own")
+        raise ConfigError(
+            f"{pipeline.path}: score: a scorer may stand there once; give the second a pipeline of its own"
+        )
     rules = [_make(RULES, entry, "rule", folder) for entry in pipeline.select]
     check_order(pipeline, stages, list(scorers.values()))
     fetch = replace(pipeline.fetch, hash_blocklist=absolute(pipeline.fetch.hash_blocklist, folder))
@@ -75,7 +77,9 @@ def check_order(pipeline: Pipeline, stages: Iterable[Stage], scorers: Iterable[S
         if missing:
             writers = [name for name, place in STAGES.items() if set(missing) & load_class(place).writes]
             hint = f"; put {' or '.join(writers)} before it" if writers else ""
-            raise ConfigError(f"{entry.where}: {entry.name} reads {', '.join(missing)}, which no stage before it writes{hint}")
+            raise ConfigError(
+                f"{entry.where}: {entry.name} reads {', '.join(missing)}, which no stage before it writes{hint}"
+            )
         have |= stage.writes
 
 

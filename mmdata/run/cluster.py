@@ -149,7 +149,9 @@ class RayExecutor:
                     else:
                         yield flight.item, result
                 if now_s - last_s > self._options.stall_timeout_s:
-                    raise BudgetError(f"no shard was finished for {self._options.stall_timeout_s:.0f} s; see logs of Ray")
+                    raise BudgetError(
+                        f"no shard was finished for {self._options.stall_timeout_s:.0f} s; see logs of Ray"
+                    )
         finally:
             for ref, flight in flights.items():
                 _cancel(ref, flight)
@@ -209,6 +211,8 @@ def ray_ports(nodes: Sequence[dict[str, Any]], gcs_address: str) -> frozenset[in
     """Ports that Ray itself listens on; no fetched link may reach them, whatever networks are allowed."""
     ports = {6379, 8265, 10001, 52365}
     for node in nodes:
-        ports |= {value for name, value in node.items() if name.endswith("Port") and isinstance(value, int) and value > 0}
+        ports |= {
+            value for name, value in node.items() if name.endswith("Port") and isinstance(value, int) and value > 0
+        }
     port = gcs_address.rpartition(":")[2]
     return frozenset(ports | ({int(port)} if port.isdigit() else set()))

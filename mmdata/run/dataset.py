@@ -61,7 +61,9 @@ def emit_one(job: EmitJob) -> Commit:
     counts = {**result.counts, **counters.to_json()}
     part = EMIT_PREFIX + job.config_hash
     fingerprint = job.window.fingerprint
-    return Commit(part, job.window.window, 0, job.attempt, job.config_hash, fingerprint, "dataset", result.files, counts)
+    return Commit(
+        part, job.window.window, 0, job.attempt, job.config_hash, fingerprint, "dataset", result.files, counts
+    )
 
 
 def select_part(driver: Driver) -> Selection:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from mmdata.score.devices import gpu_names
+
 MIN_PYTHON = (3, 10)
 MIN_FREE_GB = 10
 MIN_RAY = (2, 52)  # older releases let any web page run jobs on a cluster (CVE-2025-62593)
@@ -75,15 +77,14 @@ def _dashboard() -> Finding:
         probe.settimeout(0.5)
         is_open = probe.connect_ex(("127.0.0.1", DASHBOARD_PORT)) == 0
     if is_open and os.environ.get("RAY_AUTH_MODE") != "token":
-        return Finding(False, "ray dashboard", f"open on port {DASHBOARD_PORT} without RAY_AUTH_MODE=token: it runs jobs for anyone")
+        detail = f"open on port {DASHBOARD_PORT} without RAY_AUTH_MODE=token: it runs jobs for anyone"
+        return Finding(False, "ray dashboard", detail)
     return Finding(True, "ray dashboard", "not open here" if not is_open else "open, with tokens")
 
 
 def _gpu() -> Finding:
     try:
-        import torch
+        names = gpu_names()
     except ImportError:
         return Finding(False, "gpu", "torch is not installed")
-    if not torch.cuda.is_available():
-        return Finding(True, "gpu", "none; scoring runs on processors")
-    return Finding(True, "gpu", ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
+    return Finding(True, "gpu", ", ".join(names) or "none; scoring runs on processors")

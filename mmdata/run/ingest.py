@@ -22,6 +22,7 @@ from mmdata.errors import BudgetError, Reason, SampleError
 from mmdata.fetch.blocklist import read_hash_list
 from mmdata.fetch.engine import fetch_all
 from mmdata.fetch.links import Fetched, Link, check_bytes
+from mmdata.options import ROLES, values_of
 from mmdata.run.catalog import Resolved, resolve
 from mmdata.run.child import has_parts, run_stages
 from mmdata.run.plan import ShardPlan
@@ -71,7 +72,9 @@ def ingest_shard(job: IngestJob) -> Commit:
         counters.bytes_in = sum(sample.columns.get("bytes") or 0 for sample in finished)
         _check_budget(finished, job.pipeline.run.max_transient_share)
         order = {key: place for place, key in enumerate(_keys(rows, job.plan.source))}
-        finished.sort(key=lambda sample: (order.get(sample.key, order.get(sample.key.rpartition("_")[0], 0)), sample.key))
+        finished.sort(
+            key=lambda sample: (order.get(sample.key, order.get(sample.key.rpartition("_")[0], 0)), sample.key)
+        )
         with files.open(job.run.relative(job.run.staged(job.plan.shard))) as file:
             tar = TarWriter(file.unhashed())
             for sample in finished:
@@ -198,7 +201,7 @@ def _staged(
             groups[-1].append(index)
         else:
             groups.append([index])
-    options = [(entry.name, entry.options) for entry in pipeline.stages]
+    options = [(stage.name, values_of(stage, *ROLES)) for stage in stages]
     sandboxes = {
         group[0]: Sandbox(
             [options[i] for i in group],
@@ -260,7 +263,7 @@ class _Spool:
     def __init__(self, scratch: Path) -> None:
         self.finished: list[Sample] = []
         self._places: dict[str, dict[str, tuple[int, int]]] = {}
-        self._file: BinaryIO = tempfile.TemporaryFile(dir=scratch)  # type: ignore[assignment]
+        self._file: BinaryIO = tempfile.TemporaryFile(dir=scratch)
         self._end = 0
 
     def __enter__(self) -> _Spool:

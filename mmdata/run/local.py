@@ -28,11 +28,17 @@ class Executor(Protocol):
     workers: int
     forbidden_ports: frozenset[int]
 
-    def tasks(self, function: Callable[[Any], Any], items: Sequence[Any], make_job: Callable[[Any, int], Any]) -> Iterator[tuple[Any, Any]]:
+    def tasks(
+        self, function: Callable[[Any], Any], items: Sequence[Any], make_job: Callable[[Any, int], Any]
+    ) -> Iterator[tuple[Any, Any]]:
         """Run `function(job)` for every item."""
 
     def actors(
-        self, make_worker: Callable[[], ScoreWorker], resources: Any, items: Sequence[Any], make_job: Callable[[Any, int], Any]
+        self,
+        make_worker: Callable[[], ScoreWorker],
+        resources: Any,
+        items: Sequence[Any],
+        make_job: Callable[[Any, int], Any],
     ) -> Iterator[tuple[Any, Any]]:
         """Run `worker.score(job)` for every item on workers that are made once."""
 
@@ -56,7 +62,11 @@ class LocalExecutor:
             yield item, self._try(function, item, make_job)
 
     def actors(
-        self, make_worker: Callable[[], ScoreWorker], resources: Any, items: Sequence[Any], make_job: Callable[[Any, int], Any]
+        self,
+        make_worker: Callable[[], ScoreWorker],
+        resources: Any,
+        items: Sequence[Any],
+        make_job: Callable[[Any, int], Any],
     ) -> Iterator[tuple[Any, Any]]:
         worker = make_worker()
         yield from self.tasks(worker.score, items, make_job)

@@ -88,7 +88,12 @@ def _near(path: str) -> str:
 
 
 def _report(
-    driver: Driver, selection: Selection, dataset: str | None, digest: str, counters: Counters, scores: dict[str, Counters]
+    driver: Driver,
+    selection: Selection,
+    dataset: str | None,
+    digest: str,
+    counters: Counters,
+    scores: dict[str, Counters],
 ) -> ReportInput:
     pipeline = driver.pipeline
     shards = [ShardFiles(s.shard, s.ledger, dict(s.scores), s.selection, s.staged) for s in selection.shards]
@@ -119,16 +124,24 @@ def describe(path: str, overrides: Sequence[str]) -> str:
     for name, source in resolved.sources.items():
         inputs = source.inputs()
         size_mb = sum(file.size_bytes for file in inputs) / 1e6
-        lines.append(f"  source   {name}: {source.kind}, {len(inputs)} input files, {size_mb:,.1f} MB, {source.modality}")
+        lines.append(
+            f"  source   {name}: {source.kind}, {len(inputs)} input files, {size_mb:,.1f} MB, {source.modality}"
+        )
     fetch = pipeline.fetch
-    lines.append(f"  fetch    {fetch.engine}, {fetch.per_host} at once to a host, {fetch.timeout_s:g} s, {fetch.max_mb:g} MB")
+    lines.append(
+        f"  fetch    {fetch.engine}, {fetch.per_host} at once to a host, {fetch.timeout_s:g} s, {fetch.max_mb:g} MB"
+    )
     for kind, stages in (("stage", resolved.stages), ("score", list(resolved.scorers.values()))):
         for stage in stages:
             where = "in a child process" if stage.isolated else "in the worker"
-            lines.append(f"  {kind:8} {stage.name}: {', '.join(sorted(stage.reads))} -> {', '.join(sorted(stage.writes))} ({where})")
+            lines.append(
+                f"  {kind:8} {stage.name}: {', '.join(sorted(stage.reads))} -> {', '.join(sorted(stage.writes))} ({where})"
+            )
     lines += [f"  select   {entry.name}: {dict(entry.options)}" for entry in pipeline.select]
     emit = pipeline.emit
-    lines.append(f"  emit     {', '.join(emit.formats)}, {emit.samples_per_shard} samples a shard, {emit.val_share:.1%} val")
+    lines.append(
+        f"  emit     {', '.join(emit.formats)}, {emit.samples_per_shard} samples a shard, {emit.val_share:.1%} val"
+    )
     lines.append("nothing was done; run it with: mmdata run " + str(pipeline.path))
     return "\n".join(lines)
 

@@ -23,7 +23,9 @@ from mmdata.shards import ledger, storage
 from mmdata.shards.folders import RunFolder
 from mmdata.sources.rows import ROW_FIELDS, InputFile, Source, batches_of, own_names
 
-_INPUT = pa.struct([("path", pa.string()), ("fingerprint", pa.string()), ("first_number", pa.int64()), ("rows", pa.int64())])
+_INPUT = pa.struct(
+    [("path", pa.string()), ("fingerprint", pa.string()), ("first_number", pa.int64()), ("rows", pa.int64())]
+)
 _PLAN = pa.schema(
     [
         ("shard", pa.int64()),

@@ -130,7 +130,7 @@ class _Child:
         package = str(Path(mmdata.__file__).parents[1])
         code = f"import sys; sys.path.insert(0, {package!r}); from mmdata.run.child import main; main()"
         environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
-        environment |= {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         environment |= {k: v for k, v in os.environ.items() if k.startswith("OPENBLAS_") and k not in environment}
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", code],
@@ -147,7 +147,7 @@ class _Child:
         for pipe in (self._stdin, self._stdout):
             os.set_blocking(pipe, False)
             try:
-                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)  # type: ignore[attr-defined]
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             except (AttributeError, PermissionError):
                 pass  # a small pipe works too
         self._buffer = bytearray()

@@ -38,7 +38,9 @@ def submit_job(path: str, overrides: Sequence[str], places: Places) -> int:
         raise ConfigError(f"RAY_ADDRESS={places.ray_address}: no Ray head answers there ({reason})") from None
     with tempfile.TemporaryDirectory(prefix="mmdata-job-") as folder:
         name = copy_allowed(pipeline, Path(folder))
-        job = client.submit_job(entrypoint=_entrypoint(name, overrides, pipeline, places), runtime_env={"working_dir": folder})
+        job = client.submit_job(
+            entrypoint=_entrypoint(name, overrides, pipeline, places), runtime_env={"working_dir": folder}
+        )
     print(f"job {job} at {places.ray_address}")
     printed = 0
     while True:
@@ -60,7 +62,20 @@ def submit_job(path: str, overrides: Sequence[str], places: Places) -> int:
 def _entrypoint(name: str, overrides: Sequence[str], pipeline: Pipeline, places: Places) -> str:
     full = default_places(pipeline, places)
     run, dataset = (p if is_remote(p) else str(Path(p).absolute()) for p in (full.run, full.dataset))
-    words = ["python", "-m", "mmdata", "run", name, *overrides, "--run", run, "--dataset", dataset, "--ray-address", "auto"]
+    words = [
+        "python",
+        "-m",
+        "mmdata",
+        "run",
+        name,
+        *overrides,
+        "--run",
+        run,
+        "--dataset",
+        dataset,
+        "--ray-address",
+        "auto",
+    ]
     return shlex.join(words)
 
 

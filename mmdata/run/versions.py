@@ -46,7 +46,9 @@ def version_for(run: RunFolder, key: str, dataset: str) -> Version:
     if storage.list_names(path):
         raise ConfigError(f"{path}: this folder is not empty and not of run {run.root}; choose another DATASET")
     version = Version(len(known) + 1, key, path)
-    storage.create_if_absent(storage.join(run.versions, f"{version.number:06d}.json"), json.dumps(asdict(version)).encode())
+    storage.create_if_absent(
+        storage.join(run.versions, f"{version.number:06d}.json"), json.dumps(asdict(version)).encode()
+    )
     return version
 
 

@@ -74,7 +74,9 @@ class CommitLog:
             if name.endswith(".parquet"):
                 self._keep(Commit.from_json(text) for text in _rolled_up(storage.join(folder, name)))
         self._keep(
-            Commit.from_json(storage.read_bytes(storage.join(folder, name))) for name in names if _RECORD.fullmatch(name)
+            Commit.from_json(storage.read_bytes(storage.join(folder, name)))
+            for name in names
+            if _RECORD.fullmatch(name)
         )
 
     def _keep(self, commits: Iterable[Commit]) -> None:

@@ -72,7 +72,9 @@ def _header(name: str, size: int) -> bytes:
         raise ShardError(f"{name}: {size} bytes, a tar member may have {_SIZE_LIMIT_BYTES - 1}")
     fields = (
         encoded.ljust(_NAME_BYTES, b"\0")
-        + b"0000444\0" + b"0000000\0" + b"0000000\0"  # mode, uid, gid
+        + b"0000444\0"
+        + b"0000000\0"
+        + b"0000000\0"  # mode, uid, gid
         + b"%011o\0" % size
         + b"00000000000\0"  # mtime 0: the same bytes at any time
     )

@@ -40,7 +40,9 @@ def build(folder: Path, number: int, kind: str = KIND_420) -> Path:
     return target
 
 
-def _picture(photo_HWC: np.ndarray, size_px: tuple[int, int], rng: np.random.Generator, noise_HWC: np.ndarray) -> np.ndarray:
+def _picture(
+    photo_HWC: np.ndarray, size_px: tuple[int, int], rng: np.random.Generator, noise_HWC: np.ndarray
+) -> np.ndarray:
     width, height = size_px
     scale = min(photo_HWC.shape[1] / width, photo_HWC.shape[0] / height) * rng.uniform(0.6, 1.0)
     crop_w, crop_h = int(width * scale), int(height * scale)

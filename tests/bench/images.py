@@ -48,7 +48,10 @@ def race(folder: Path, pictures: int, rounds: int = ROUNDS) -> dict[str, float]:
                 results[place] = work[place]()  # type: ignore[call-overload]
             (ours_s, start_s), (peer_s, _) = results  # type: ignore[misc]
             pairs.append((pictures / (ours_s - start_s), pictures / ours_s, pictures / peer_s))
-            print(f"  round {number + 1}: {pairs[-1][0]:.0f} ({pairs[-1][1]:.0f} with Ray's start) : {pairs[-1][2]:.0f} images/s", flush=True)
+            print(
+                f"  round {number + 1}: {pairs[-1][0]:.0f} ({pairs[-1][1]:.0f} with Ray's start) : {pairs[-1][2]:.0f} images/s",
+                flush=True,
+            )
     return {
         "ours": statistics.median(pair[0] for pair in pairs),
         "ours_with_start": statistics.median(pair[1] for pair in pairs),
@@ -84,7 +87,10 @@ def _ours(folder: Path, pipeline: Path, number: int) -> tuple[float, float]:
     start = time.perf_counter()
     subprocess.run(
         command("run", str(pipeline), "--run", str(run), "--dataset", str(dataset)),
-        cwd=folder, env=environment(), check=True, stdout=subprocess.DEVNULL,
+        cwd=folder,
+        env=environment(),
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
     took = time.perf_counter() - start
     status = json.loads((run / "status.json").read_text())
@@ -104,8 +110,11 @@ def _img2dataset(folder: Path, table: Path, pictures: int, number: int) -> tuple
     start = time.perf_counter()
     subprocess.run(
         [program, *(f"--{name}={value}" for name, value in words.items())],
-        cwd=folder, env=environment() | {"NO_ALBUMENTATIONS_UPDATE": "1"}, check=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=folder,
+        env=environment() | {"NO_ALBUMENTATIONS_UPDATE": "1"},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     return time.perf_counter() - start, 0.0
 
@@ -124,7 +133,9 @@ def fidelity(folder: Path, kind: str) -> dict[str, float]:
     ours = _written(folder / "ours" / f"{pipeline.stem}-0" / "image_text" / "train")
     theirs = _written(folder / "peer" / f"{FIDELITY_PICTURES}-0")
     return {
-        name: float(np.mean([_psnr(references[caption.removeprefix("picture ")], data) for caption, data in written.items()]))
+        name: float(
+            np.mean([_psnr(references[caption.removeprefix("picture ")], data) for caption, data in written.items()])
+        )
         for name, written in (("ours", ours), ("peer", theirs))
     }
 
@@ -176,11 +187,34 @@ def rows(folder: Path) -> list[Row]:
         print(f"images: {pictures} pictures against img2dataset", flush=True)
         result = race(folder, pictures)
         what = f"{pictures:,} JPEGs of 0.66 MP to 256 px, links to shards"
-        found.append(Row(what, f"{result['ours']:.0f} images/s", f"img2dataset {result['peer']:.0f} images/s", result["ratio"], 3.3))
+        found.append(
+            Row(
+                what,
+                f"{result['ours']:.0f} images/s",
+                f"img2dataset {result['peer']:.0f} images/s",
+                result["ratio"],
+                3.3,
+            )
+        )
         if pictures == 3000:
             with_start = result["ratio_with_start"]
-            found.append(Row("the same, Ray's start counted", f"{result['ours_with_start']:.0f} images/s", f"img2dataset {result['peer']:.0f} images/s", with_start))
+            found.append(
+                Row(
+                    "the same, Ray's start counted",
+                    f"{result['ours_with_start']:.0f} images/s",
+                    f"img2dataset {result['peer']:.0f} images/s",
+                    with_start,
+                )
+            )
     for kind in (corpus.KIND_420, corpus.KIND_444, corpus.KIND_GREY, corpus.KIND_PNG):
         result = fidelity(folder, kind)
-        found.append(Row(f"fidelity of the written file, {kind} input", f"{result['ours']:.2f} dB", f"img2dataset {result['peer']:.2f} dB", result["ours"] / result["peer"], 1.0))
+        found.append(
+            Row(
+                f"fidelity of the written file, {kind} input",
+                f"{result['ours']:.2f} dB",
+                f"img2dataset {result['peer']:.2f} dB",
+                result["ours"] / result["peer"],
+                1.0,
+            )
+        )
     return found

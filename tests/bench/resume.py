@@ -20,7 +20,9 @@ ROUNDS = 5
 def rows(folder: Path) -> list[Row]:
     """The row of the README's table."""
     table = folder / "links.csv"
-    table.write_text("url,caption\n" + "".join(f"ftp://media.example/{row}.jpg,picture {row}\n" for row in range(SHARDS)))
+    table.write_text(
+        "url,caption\n" + "".join(f"ftp://media.example/{row}.jpg,picture {row}\n" for row in range(SHARDS))
+    )
     tree = {
         "name": "resume",
         "sources": {"web": {"kind": "url_table", "path": table.name}},
@@ -37,4 +39,12 @@ def rows(folder: Path) -> list[Row]:
         times.append(time.perf_counter() - start)
     took_s = statistics.median(times[1:])
     assert len(list((folder / "runs/resume/ledger").iterdir())) == SHARDS
-    return [Row(f"the same command on a finished run of {SHARDS:,} shards", f"{took_s:.2f} s", f"limit {LIMIT_S:g} s", LIMIT_S / took_s, 1.0)]
+    return [
+        Row(
+            f"the same command on a finished run of {SHARDS:,} shards",
+            f"{took_s:.2f} s",
+            f"limit {LIMIT_S:g} s",
+            LIMIT_S / took_s,
+            1.0,
+        )
+    ]

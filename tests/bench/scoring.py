@@ -89,4 +89,12 @@ def rows(folder: Path) -> list[Row]:
     stage.setup()
     found = measure(stage, pictures(BATCH_SIZE * BATCHES), ROUNDS)
     bare = f"bare model {found['bare_images_per_s']:.1f} images/s"
-    return [Row("similarity, one thread, from JPEG", f"{found['scored_images_per_s']:.1f} images/s", bare, found["ratio"], 0.9)]
+    return [
+        Row(
+            "similarity, one thread, from JPEG",
+            f"{found['scored_images_per_s']:.1f} images/s",
+            bare,
+            found["ratio"],
+            0.9,
+        )
+    ]

@@ -57,5 +57,5 @@ def write(section: str, rows: Sequence[Row]) -> str:
     before, found, rest = text.partition(begin)
     if not found or end not in rest:
         raise SystemExit(f"README.md: the marks {begin} and {end} are missing")
-    README.write_text(f"{before}{begin}\n{table}\n{rest[rest.index(end):]}", encoding="utf-8")
+    README.write_text(f"{before}{begin}\n{table}\n{rest[rest.index(end) :]}", encoding="utf-8")
     return table

@@ -55,9 +55,7 @@ def select_run(
         ShardTables(number, run.ledger(number), {"image_text": run.scores("image_text", number)})
         for number in range(shards)
     ]
-    return select(
-        tables, rules, seed=SEED, val_share=val_share, scratch=scratch, write=write, threads=threads
-    )
+    return select(tables, rules, seed=SEED, val_share=val_share, scratch=scratch, write=write, threads=threads)
 
 
 def emit_run(

@@ -55,7 +55,12 @@ class Gate:
 
 def start(world: World, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(*words), cwd=world.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(*words),
+        cwd=world.folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
@@ -116,7 +121,9 @@ def test_kill_9_of_workers_changes_nothing(world: World) -> None:
     gate = Gate(world, passes=25)
     driver = start(world, "run", pipeline, "run.workers=2")
     assert gate.is_reached.wait(GATE_S)
-    workers = [p for p in psutil.Process(driver.pid).children(recursive=True) if "ray::ingest_shard" in " ".join(p.cmdline())]
+    workers = [
+        p for p in psutil.Process(driver.pid).children(recursive=True) if "ray::ingest_shard" in " ".join(p.cmdline())
+    ]
     assert workers
     for worker in workers:
         worker.send_signal(signal.SIGKILL)
@@ -214,7 +221,9 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_a_cluster_and_a_job_give_the_bytes_of_a_local_run_and_truthful_exits(world: World, cluster: dict[str, str]) -> None:
+def test_a_cluster_and_a_job_give_the_bytes_of_a_local_run_and_truthful_exits(
+    world: World, cluster: dict[str, str]
+) -> None:
     pipeline = str(world.write_pipeline())
     world.mmdata("run", pipeline, "--in-process", "--run", "runs/clean", "--dataset", "out/clean")
     world.mmdata("run", pipeline, "--ray-address", cluster["gcs"], "--run", "runs/c", "--dataset", "out/c")

@@ -47,7 +47,11 @@ def test_every_row_ends_with_one_reason_and_none_is_lost(world: World) -> None:
     doubled = {row["row"] for row in rows if row["reason"] == "filtered.duplicate_content"}
     assert len(doubled) == 2
     assert doubled < {10, *DOUBLED}
-    assert Counter(row["status"] for row in rows) == {"ok": ROWS - len(MISSING) - 2, "failed": len(MISSING), "dropped": 2}
+    assert Counter(row["status"] for row in rows) == {
+        "ok": ROWS - len(MISSING) - 2,
+        "failed": len(MISSING),
+        "dropped": 2,
+    }
     samples = manifest_of(world.folder / "datasets/small")["samples"]
     assert sum(split["samples"] for split in samples["image_text"].values()) == ROWS - len(MISSING) - 2  # type: ignore[index]
 
@@ -65,7 +69,9 @@ def test_a_finished_run_run_again_makes_no_request_and_no_write(world: World) ->
 def test_two_runs_into_different_folders_give_the_same_digest(world: World) -> None:
     pipeline = str(world.write_pipeline())
     world.mmdata("run", pipeline, LOCAL, "--run", "runs/a", "--dataset", "out/a")
-    world.mmdata("run", pipeline, LOCAL, "--run", "runs/b", "--dataset", "out/b", "fetch.concurrency=3", "run.workers=2")
+    world.mmdata(
+        "run", pipeline, LOCAL, "--run", "runs/b", "--dataset", "out/b", "fetch.concurrency=3", "run.workers=2"
+    )
     assert manifest_of(world.folder / "out/a")["digest"] == manifest_of(world.folder / "out/b")["digest"]
 
 

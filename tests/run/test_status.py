@@ -79,7 +79,8 @@ def test_status_json_says_how_far_each_part_is(progress: Progress, run: RunFolde
         status = read_status(run)
     (part,) = status.pop("parts")
     assert status == {
-        "version": 1, "state": "running", "message": "", "part": "ingest", "elapsed_s": 10.0, "updated_unix_s": 0,
+        "version": 1, "state": "running", "message": "", "part": "ingest", "elapsed_s": 10.0, "engine_start_s": 0.0,
+        "updated_unix_s": 0,
     }  # fmt: skip
     assert part == {
         "part": "ingest",

@@ -89,7 +89,13 @@ class World:
     def mmdata(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the command line as a user would, in the world's folder."""
         done = subprocess.run(
-            command(*words), cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=110, check=False
+            command(*words),
+            cwd=self.folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
         )
         if check:
             assert done.returncode == 0, done.stdout + done.stderr

@@ -36,9 +36,7 @@ def selected(
 
 def fates_of(written: dict[int, pa.Table]) -> Fates:
     """Reason and detail by key."""
-    return {
-        row["key"]: (row["reason"], row["detail"]) for table in written.values() for row in table.to_pylist()
-    }
+    return {row["key"]: (row["reason"], row["detail"]) for table in written.values() for row in table.to_pylist()}
 
 
 def write_rows(

@@ -32,7 +32,9 @@ def rows(folder: Path, **options: Any) -> list[dict[str, Any]]:
 def test_pictures_are_rows_in_the_order_of_names_with_captions_from_beside(folder: Path) -> None:
     found = rows(folder)
     assert [(row["file_name"], row.get("caption")) for row in found] == [
-        ("a.PNG", None), ("b.jpg", "a caption"), ("sub/c.webp", None)
+        ("a.PNG", None),
+        ("b.jpg", "a caption"),
+        ("sub/c.webp", None),
     ]
     with MediaReader() as reader:
         places = [MediaPlace(row["media_path"], row["media_offset"], row["media_size"]) for row in found]
@@ -50,7 +52,9 @@ def test_metadata_is_joined_by_file_name_and_none_of_its_rows_is_lost(name: str,
     (folder / name).write_text(text)
     found = rows(folder)
     assert [(row["file_name"], row.get("caption"), row.get("n")) for row in found[:3]] == [
-        ("a.PNG", None, None), ("b.jpg", None, None), ("sub/c.webp", "sea", "5")
+        ("a.PNG", None, None),
+        ("b.jpg", None, None),
+        ("sub/c.webp", "sea", "5"),
     ]
     assert found[3]["row_error"] == f"{name} names 'gone.jpg', which is not there"
     assert "media_path" not in found[3]

@@ -75,7 +75,9 @@ def test_null_bytes_are_empty_and_a_row_beyond_the_file_is_storage(tmp_path: Pat
     with MediaReader() as reader:
         errors = dict(reader.read_many(places))
     assert [error.reason for error in errors.values() if isinstance(error, SampleError)] == [
-        Reason.EMPTY, Reason.EMPTY, Reason.STORAGE
+        Reason.EMPTY,
+        Reason.EMPTY,
+        Reason.STORAGE,
     ]
 
 

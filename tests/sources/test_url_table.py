@@ -130,10 +130,11 @@ def test_a_quote_left_open_to_the_end_costs_one_row(tmp_path: Path) -> None:
 
 
 def test_a_table_without_header_other_delimiter_and_encoding(tmp_path: Path) -> None:
-    path = put(tmp_path, "t.csv", 'a "5\' board;http://a/1\n\u4e00;http://a/2\n'.encode("gb18030"))
+    path = put(tmp_path, "t.csv", "a \"5' board;http://a/1\n\u4e00;http://a/2\n".encode("gb18030"))
     source = table(path, header=["text", "link"], delimiter=";", quote="", encoding="gb18030")
     assert [(row["url"], row["caption"]) for row in rows_of(source)] == [
-        ("http://a/1", 'a "5\' board'), ("http://a/2", "\u4e00")
+        ("http://a/1", "a \"5' board"),
+        ("http://a/2", "\u4e00"),
     ]
 
 
