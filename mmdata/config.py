@@ -1,4 +1,4 @@
-"""The pipeline file: its sections as option classes, reading it with overrides, and messages that name file and place."""
+"""The pipeline file: its sections as option classes, reading it with overrides, messages that name the place."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """The pipeline in the file, with `a.b=c` overrides applied. Raises ConfigError naming file, place and what is allowed."""
+    """The pipeline in the file, with `a.b=c` overrides applied. Raises ConfigError naming place and remedy."""
     path = Path(path)
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -174,17 +174,23 @@ def _pipeline(path: Path, tree: dict[str, Any]) -> Pipeline:
     seed = tree.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise ConfigError(f"{path}: seed: found {seed!r}, allowed is a whole number")
-    sections = {
-        section: build(cls, tree.get(section), f"{path}: {section}")
-        for section, cls in (("plan", PlanOptions), ("fetch", FetchOptions), ("emit", EmitOptions), ("run", RunOptions))
-    }
     notes = tree.get("notes") or {}
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
         raise ConfigError(f"{path}: notes: found {notes!r}, allowed is a mapping of headings to texts")
-    lists = {section: _entries(path, section, tree.get(section)) for section in ("stages", "score", "select")}
     return Pipeline(
-        path=path, name=name, seed=seed, sources=_sources(path, tree.get("sources")), notes=notes, **sections, **lists
-    )  # type: ignore[arg-type]
+        path=path,
+        name=name,
+        seed=seed,
+        sources=_sources(path, tree.get("sources")),
+        plan=build(PlanOptions, tree.get("plan"), f"{path}: plan"),
+        fetch=build(FetchOptions, tree.get("fetch"), f"{path}: fetch"),
+        stages=_entries(path, "stages", tree.get("stages")),
+        score=_entries(path, "score", tree.get("score")),
+        select=_entries(path, "select", tree.get("select")),
+        emit=build(EmitOptions, tree.get("emit"), f"{path}: emit"),
+        run=build(RunOptions, tree.get("run"), f"{path}: run"),
+        notes=notes,
+    )
 
 
 def _sources(path: Path, tree: Any) -> dict[str, Entry]:
@@ -221,7 +227,7 @@ def _entries(path: Path, section: str, tree: Any) -> list[Entry]:
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
-    """Apply `a.b=c` in place; c is YAML, a list is entered by index, or by name where its items are `name: {options}`."""
+    """Apply `a.b=c` in place; c is YAML; a list is entered by index, or by name where it has `name: {options}`."""
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise ConfigError(f"{override}: found no '=', an override is written a.b=value")

@@ -54,7 +54,7 @@ class Resolved:
 
 
 def resolve(pipeline: Pipeline) -> Resolved:
-    """The classes and options behind every name. Raises ConfigError for the first name, option or order that is wrong."""
+    """The classes and options behind every name. Raises ConfigError for the first one that is wrong."""
     folder = pipeline.folder
     sources = {name: _make(SOURCES, entry, "kind", folder) for name, entry in pipeline.sources.items()}
     stages = [_make(STAGES, entry, "stage", folder) for entry in pipeline.stages]

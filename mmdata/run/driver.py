@@ -1,4 +1,4 @@
-"""The driver: opens a run, finds what is not done yet, has it done, and decides what counts. Resume is running it again."""
+"""The driver: opens a run, finds what is not done yet, has it done, decides what counts. Resume is running it again."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 
@@ -27,6 +27,7 @@ from mmdata.run.catalog import Resolved, resolve
 from mmdata.run.child import has_parts, run_stages
 from mmdata.run.plan import ShardPlan
 from mmdata.run.sandbox import Sandbox
+from mmdata.run.spool import Spool
 from mmdata.sample import RAW, Sample, sample_key
 from mmdata.shards import ledger
 from mmdata.shards.attempt import AttemptFiles
@@ -59,7 +60,7 @@ def ingest_shard(job: IngestJob) -> Commit:
     resolved = resolve(job.pipeline)
     rows = ledger.read(job.run.rows(job.plan.shard))
     counters = Counters()
-    with tempfile.TemporaryDirectory(prefix="mmdata-ingest-") as scratch, _Spool(Path(scratch)) as spool:
+    with tempfile.TemporaryDirectory(prefix="mmdata-ingest-") as scratch, Spool(Path(scratch)) as spool:
         files = AttemptFiles(job.run.root, job.run.relative(job.run.attempt(job.attempt)), Path(scratch))
         samples = _samples(rows, job, resolved)
         for batch in _staged(samples, resolved.stages, job.pipeline, counters):
@@ -255,38 +256,3 @@ def _batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
             batch = []
     if batch:
         yield batch
-
-
-class _Spool:
-    """Parts of finished samples on disk, by key, until the tar is written from them in input order."""
-
-    def __init__(self, scratch: Path) -> None:
-        self.finished: list[Sample] = []
-        self._places: dict[str, dict[str, tuple[int, int]]] = {}
-        self._file: BinaryIO = tempfile.TemporaryFile(dir=scratch)
-        self._end = 0
-
-    def __enter__(self) -> _Spool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def keep(self, sample: Sample) -> None:
-        """Write the sample's parts away and let go of them."""
-        places = {}
-        for part, data in sample.parts.items():
-            self._file.write(data)
-            places[part] = (self._end, len(data))
-            self._end += len(data)
-        self._places[sample.key] = places
-        sample.columns["parts"] = " ".join(sorted(places))
-        sample.parts.clear()
-        self.finished.append(sample)
-
-    def parts(self, key: str) -> dict[str, bytes]:
-        parts = {}
-        for part, (offset, size) in self._places[key].items():
-            self._file.seek(offset)
-            parts[part] = self._file.read(size)
-        return parts

@@ -38,7 +38,7 @@ class Places:
 
 
 def default_places(pipeline: Pipeline, places: Places) -> Places:
-    """The same with runs/<name> and datasets/<name> filled in; local paths are absolute, since workers have their own."""
+    """The same with runs/<name> and datasets/<name> filled in; local paths are absolute, as workers run elsewhere."""
     run = places.run or f"runs/{pipeline.name}"
     dataset = places.dataset or f"datasets/{pipeline.name}"
     whole = [path if storage.is_remote(path) else str(Path(path).absolute()) for path in (run, dataset)]
@@ -134,9 +134,8 @@ def describe(path: str, overrides: Sequence[str]) -> str:
     for kind, stages in (("stage", resolved.stages), ("score", list(resolved.scorers.values()))):
         for stage in stages:
             where = "in a child process" if stage.isolated else "in the worker"
-            lines.append(
-                f"  {kind:8} {stage.name}: {', '.join(sorted(stage.reads))} -> {', '.join(sorted(stage.writes))} ({where})"
-            )
+            reads, writes = (", ".join(sorted(names)) for names in (stage.reads, stage.writes))
+            lines.append(f"  {kind:8} {stage.name}: {reads} -> {writes} ({where})")
     lines += [f"  select   {entry.name}: {dict(entry.options)}" for entry in pipeline.select]
     emit = pipeline.emit
     lines.append(

@@ -76,7 +76,7 @@ class ScoreWorker:
 
 
 def staged_samples(staged: Path, table: pa.Table) -> Iterator[Sample]:
-    """The ok samples of a staged tar in order, with their ledger columns. Raises ShardError where tar and ledger differ."""
+    """The ok samples of a staged tar in order, with their ledger columns. Raises ShardError where the two differ."""
     rows = (row for row in table.to_pylist() if row["status"] == "ok")
     with staged.open("rb") as file:
         for key, parts in tar.read_samples(file, str(staged)):
@@ -100,7 +100,7 @@ def score_samples(scorer: Stage, samples: Iterator[Sample], counters: Counters) 
 
 
 def scores_table(keys: Sequence[str], scored: dict[str, Sample], scorer: Stage) -> pa.Table:
-    """Row-aligned with the ledger: status and reason (null where the scorer was not given the row), then its columns."""
+    """Row-aligned with the ledger: status and reason (null where it was not given the row), then its columns."""
     names = sorted(scorer.writes)
     columns: dict[str, pa.Array] = {
         "key": pa.array(keys, pa.string()),

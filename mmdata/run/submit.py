@@ -100,7 +100,8 @@ def copy_allowed(pipeline: Pipeline, folder: Path) -> str:
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     if size > MAX_MEGABYTES << 20:
         raise ConfigError(
-            f"{pipeline.path}: the files it names by relative path have {size >> 20} MB, a job may carry {MAX_MEGABYTES}; "
+            f"{pipeline.path}: the files it names by relative path have {size >> 20} MB, a job may "
+            f"carry {MAX_MEGABYTES}; "
             "put them on storage that the cluster sees and give absolute paths or URLs"
         )
     return f"pipeline/{pipeline.path.name}"

@@ -1,4 +1,4 @@
-"""Files of one attempt: written whole and durable in a folder of its own, hashed on the way, published by the driver."""
+"""Files of one attempt: written whole and durable in a folder of its own, hashed on the way; the driver publishes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class AttemptFiles:
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[HashedFile]:
-        """A new file with the final path `path`, relative to the root; durable and recorded when the block ends well."""
+        """A new file with the final path `path`, below the root; durable and recorded when the block ends well."""
         waiting = storage.join(self._folder, path)
         target = storage.join(self._root, waiting)
         local = self._scratch / path.replace("/", "+") if self._remote else storage.local_path(target)

@@ -104,7 +104,7 @@ class CommitLog:
             storage.publish(attempt, storage.join(root, file.path), file.sha256)
 
     def unfinished(self, root: str) -> list[Commit]:
-        """Records with a file that is missing or has another size: killed between deciding and publishing, or damaged."""
+        """Records with a file that is missing or has another size: killed before publishing, or damaged."""
         return [
             commit
             for commit in self.commits.values()

@@ -91,7 +91,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def read(path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A ledger or a table aligned with it. Raises ShardError naming the file where it is no Parquet or lacks a column."""
+    """A ledger or a table aligned with it. Raises ShardError where it is no Parquet or lacks a column."""
     with storage.open_input(path) as file:
         try:
             return pq.read_table(file, columns=list(columns) if columns is not None else None)

@@ -1,4 +1,4 @@
-"""A corpus to race on: JPEGs of 0.66 MP and about 90 kB cut from real photographs, and nginx to serve them on loopback."""
+"""A corpus to race on: JPEGs of 0.66 MP and about 90 kB cut from real photographs, and nginx to serve them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The race for images: the whole command against img2dataset's, the same links, server, sizes and number of processes."""
+"""The race for images: the whole command against img2dataset's; same links, server, sizes and processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -39,17 +38,16 @@ def race(folder: Path, pictures: int, rounds: int = ROUNDS) -> dict[str, float]:
         pairs = []
         for number in range(rounds):
             # Turns change, so that a machine that slows down favours neither.
-            work: list[Callable[[], tuple[float, float]]] = [
-                lambda: _ours(folder, pipeline, number),
-                lambda: _img2dataset(folder, direct, pictures, number),
-            ]
-            results = [None, None]
-            for place in (0, 1) if number % 2 else (1, 0):
-                results[place] = work[place]()  # type: ignore[call-overload]
-            (ours_s, start_s), (peer_s, _) = results  # type: ignore[misc]
+            if number % 2:
+                ours_s, start_s = _ours(folder, pipeline, number)
+                peer_s = _img2dataset(folder, direct, pictures, number)
+            else:
+                peer_s = _img2dataset(folder, direct, pictures, number)
+                ours_s, start_s = _ours(folder, pipeline, number)
             pairs.append((pictures / (ours_s - start_s), pictures / ours_s, pictures / peer_s))
+            ours, with_start, peer = pairs[-1]
             print(
-                f"  round {number + 1}: {pairs[-1][0]:.0f} ({pairs[-1][1]:.0f} with Ray's start) : {pairs[-1][2]:.0f} images/s",
+                f"  round {number + 1}: {ours:.0f} ({with_start:.0f} with Ray's start) : {peer:.0f} images/s",
                 flush=True,
             )
     return {
@@ -97,7 +95,7 @@ def _ours(folder: Path, pipeline: Path, number: int) -> tuple[float, float]:
     return took, float(status["engine_start_s"])
 
 
-def _img2dataset(folder: Path, table: Path, pictures: int, number: int) -> tuple[float, float]:
+def _img2dataset(folder: Path, table: Path, pictures: int, number: int) -> float:
     output = folder / "peer" / f"{pictures}-{number}"
     subprocess.run(["rm", "-rf", str(output)], check=True)
     program = str(Path(sys.executable).parent / "img2dataset")
@@ -116,7 +114,7 @@ def _img2dataset(folder: Path, table: Path, pictures: int, number: int) -> tuple
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    return time.perf_counter() - start, 0.0
+    return time.perf_counter() - start
 
 
 def fidelity(folder: Path, kind: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Peak memory: of a worker (with its decoding child) at shards of 10,000 samples, and of the driver at 10 times the rows."""
+"""Peak memory: of a worker with its child at shards of 10,000 samples, and of the driver at 10 times the rows."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def rows(folder: Path) -> list[Row]:
     worker_mb = worker_peak_mb(folder)
     small_mb, large_mb = (driver_peak_mb(folder, rows) for rows in DRIVER_ROWS)
     what = f"peak memory of the driver, {DRIVER_ROWS[1]:,} rows against {DRIVER_ROWS[0]:,} (ratio: small by large)"
+    worker, limit = "peak memory of a worker and its decoding child, shards of 10,000", f"limit {WORKER_LIMIT_MB} MB"
     return [
-        Row("peak memory of a worker and its decoding child, shards of 10,000", f"{worker_mb:.0f} MB", f"limit {WORKER_LIMIT_MB} MB", WORKER_LIMIT_MB / worker_mb, 1.0),
+        Row(worker, f"{worker_mb:.0f} MB", limit, WORKER_LIMIT_MB / worker_mb, 1.0),
         Row(what, f"{large_mb:.0f} MB", f"{small_mb:.0f} MB", small_mb / large_mb, 0.8),
-    ]  # fmt: skip
+    ]

@@ -1,4 +1,4 @@
-"""The same runs on Ray: equal bytes for any worker count, kills that change nothing, a cluster, a job, a second driver."""
+"""The same runs on Ray: equal bytes for any worker count, kills that change nothing, a cluster, a job."""
 
 from __future__ import annotations
 

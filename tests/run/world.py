@@ -22,7 +22,7 @@ DOUBLED = (11, 47)  # rows that repeat the bytes of row 10
 
 
 class World:
-    """The server's log and gate. `requests`: paths in order of arrival. `gate`: called with each path before its answer."""
+    """The server's log and gate. `requests`: paths as they came. `gate`: called with each path before its answer."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
