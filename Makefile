@@ -12,7 +12,7 @@ DEMO := pipelines/demo
 ENCODER := $(DEMO)/encoder/checkpoint/open_clip_config.json
 RUN_ARGS := $(if $(RUN),--run $(RUN)) $(if $(DATASET),--dataset $(DATASET)) $(if $(RAY_ADDRESS),--ray-address $(RAY_ADDRESS))
 # The demo fetches from a server on this machine, which runs as long as the command behind -- does.
-SERVE := $(if $(filter pipelines/demo.yaml,$(PIPELINE)),$(BIN)/python $(DEMO)/serve.py --)
+SERVE := $(if $(filter pipelines/demo.yaml,$(PIPELINE)),$(BIN)/python -m pipelines.demo.serve --)
 export HF_HUB_OFFLINE ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
 
@@ -35,7 +35,7 @@ $(VENV)/.tests: $(VENV)/.installed
 	@touch $@
 
 $(ENCODER): $(VENV)/.installed $(DEMO)/encoder/build.py $(DEMO)/encoder/map.safetensors
-	$(BIN)/python $(DEMO)/encoder/build.py
+	$(BIN)/python -m pipelines.demo.encoder.build
 	@touch $@
 
 shards: $(VENV)/.installed $(ENCODER) ## run PIPELINE= (the demo) into RUN= and DATASET=, here or on RAY_ADDRESS=

@@ -171,20 +171,18 @@ def doctor() -> None:
 def main() -> NoReturn:
     """Run the command line; errors of ours become one message and their exit code, signals 130 and 143."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     try:
         app()
     except MmdataError as error:
         print(f"mmdata: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("mmdata: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
     sys.exit(0)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    print("mmdata: terminated; the same command goes on from here", file=sys.stderr)
-    sys.exit(143)
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    print(f"mmdata: stopped by {signal.Signals(number).name}; the same command goes on from here", file=sys.stderr)
+    sys.exit(128 + number)

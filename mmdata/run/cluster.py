@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ from mmdata.errors import BudgetError, ConfigError, StorageError
 from mmdata.run.local import Failed
 
 POLL_S = 1.0
+CONNECT_S = 5.0
 OBJECT_STORE_BYTES = 100 << 20  # commit records only
 
 
@@ -49,6 +52,10 @@ class RayExecutor:
         # Set before Ray is imported: no usage statistics, and no GPU taken away from actors that ask for none.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        before = signal.getsignal(signal.SIGTERM)
+        if address:
+            _check_reachable(address)
+            _use_token()
         import ray
 
         quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
@@ -62,6 +69,7 @@ class RayExecutor:
                 _node_ip_address="127.0.0.1",
                 **quiet,
             )
+            signal.signal(signal.SIGTERM, before)  # Ray puts its own there, which ends with a stack and status 1
             return
         package = str(Path(__file__).parents[1])
         try:
@@ -69,10 +77,8 @@ class RayExecutor:
             environment = {} if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") else {"py_modules": [package]}
             ray.init(address=address, runtime_env=environment, **quiet)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            raise ConfigError(
-                f"RAY_ADDRESS={address}: no Ray cluster answers there ({str(error).splitlines()[0][:120]}); "
-                "start one with `ray start --head`, or leave RAY_ADDRESS empty for an embedded Ray"
-            ) from None
+            raise _unreachable(address, error) from None
+        signal.signal(signal.SIGTERM, before)
 
     def tasks(
         self, function: Callable[[Any], Any], items: Sequence[Any], make_job: Callable[[Any, int], Any]
@@ -205,6 +211,31 @@ def _cancel(ref: Any, flight: _Flight) -> None:
         else:
             ray.kill(flight.worker)
     flight.worker = None
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ConfigError at once where nothing listens at `host:port`; Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # `auto`, which Ray looks up by itself
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise _unreachable(address, error) from None
+
+
+def _unreachable(address: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"RAY_ADDRESS={address}: no Ray cluster answers there ({str(error).splitlines()[0][:120]}); "
+        "start one with `ray start --head`, or leave RAY_ADDRESS empty for an embedded Ray"
+    )
+
+
+def _use_token() -> None:
+    """Send the token that `ray start` made for this user; Ray does so by itself only for the address `auto`."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if "RAY_AUTH_MODE" not in os.environ and path.exists():
+        os.environ["RAY_AUTH_MODE"] = "token"
 
 
 def ray_ports(nodes: Sequence[dict[str, Any]], gcs_address: str) -> frozenset[int]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mmdata.counters import Counters
 from mmdata.emit.manifest import DatasetFacts, write_manifest
@@ -22,9 +20,9 @@ from mmdata.select.counts import SelectionCounts
 from mmdata.select.selection import select
 from mmdata.select.tables import ShardTables
 from mmdata.shards import ledger, storage
-from mmdata.shards.attempt import AttemptFiles
+from mmdata.shards.attempt import AttemptFiles, scratch_for
 from mmdata.shards.commits import Commit, CommitLog
-from mmdata.shards.folders import DatasetFolder
+from mmdata.shards.folders import ATTEMPTS, DatasetFolder
 
 SELECT_PREFIX = "select."
 MEMORY_MB = 2048
@@ -52,8 +50,8 @@ class EmitJob:
 def emit_one(job: EmitJob) -> Commit:
     """Do one window; returns what its commit record would say."""
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="mmdata-emit-") as scratch:
-        result = emit_window(job.window, job.dataset, job.attempt, Path(scratch))
+    with scratch_for(job.dataset, f"{ATTEMPTS}/{job.attempt}") as scratch:
+        result = emit_window(job.window, job.dataset, job.attempt, scratch)
     samples = sum(sum(output.sizes) for output in job.window.outputs)
     counters = Counters(samples=samples, bytes_out=sum(file.bytes for file in result.files))
     counters.reasons["ok"] = samples
@@ -100,14 +98,15 @@ def select_part(driver: Driver) -> Selection:
 
 def _decide(driver: Driver, tables: Sequence[ShardTables], key: str) -> Commit:
     attempt = uuid.uuid4().hex
-    with tempfile.TemporaryDirectory(prefix="mmdata-select-") as scratch:
-        files = AttemptFiles(driver.run.root, driver.run.relative(driver.run.attempt(attempt)), Path(scratch) / "files")
+    folder = driver.run.relative(driver.run.attempt(attempt))
+    with scratch_for(driver.run.root, folder) as scratch:
+        files = AttemptFiles(driver.run.root, folder, scratch / "files")
         counts = select(
             tables,
             driver.resolved.rules,
             seed=driver.pipeline.seed,
             val_share=driver.pipeline.emit.val_share,
-            scratch=Path(scratch) / "duckdb",
+            scratch=scratch / "duckdb",
             write=lambda shard, table: files.put(
                 driver.run.relative(driver.run.selection(key, shard)), ledger.parquet_bytes(table)
             ),

@@ -64,6 +64,8 @@ class Driver:
                 if self._executor is not None:
                     self._executor.close()
                     self._executor = None
+                if self.did_work and not storage.is_remote(self.run.root):
+                    storage.remove(self.run.attempts)
 
     @property
     def has_executor(self) -> bool:

@@ -7,11 +7,9 @@ which host answered first.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +28,7 @@ from mmdata.run.sandbox import Sandbox
 from mmdata.run.spool import Spool
 from mmdata.sample import RAW, Sample, sample_key
 from mmdata.shards import ledger
-from mmdata.shards.attempt import AttemptFiles
+from mmdata.shards.attempt import AttemptFiles, scratch_for
 from mmdata.shards.commits import Commit
 from mmdata.shards.folders import RunFolder
 from mmdata.shards.tar import TarWriter
@@ -60,8 +58,9 @@ def ingest_shard(job: IngestJob) -> Commit:
     resolved = resolve(job.pipeline)
     rows = ledger.read(job.run.rows(job.plan.shard))
     counters = Counters()
-    with tempfile.TemporaryDirectory(prefix="mmdata-ingest-") as scratch, Spool(Path(scratch)) as spool:
-        files = AttemptFiles(job.run.root, job.run.relative(job.run.attempt(job.attempt)), Path(scratch))
+    folder = job.run.relative(job.run.attempt(job.attempt))
+    with scratch_for(job.run.root, folder) as scratch, Spool(scratch) as spool:
+        files = AttemptFiles(job.run.root, folder, scratch)
         samples = _samples(rows, job, resolved)
         for batch in _staged(samples, resolved.stages, job.pipeline, counters):
             for sample in batch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from mmdata.errors import ShardError
 from mmdata.run.catalog import resolve
 from mmdata.sample import Sample
 from mmdata.shards import ledger, storage, tar
-from mmdata.shards.attempt import AttemptFiles
+from mmdata.shards.attempt import AttemptFiles, scratch_for
 from mmdata.shards.commits import Commit
 from mmdata.shards.folders import RunFolder
 from mmdata.stage import Stage
@@ -50,16 +49,18 @@ class ScoreWorker:
         """Do one shard; returns what its commit record would say."""
         start = time.perf_counter()
         table = ledger.read(job.run.ledger(job.shard), READS_COLUMNS)
-        counters = Counters(samples=table.num_rows)
-        with tempfile.TemporaryDirectory(prefix="mmdata-score-") as scratch:
-            files = AttemptFiles(job.run.root, job.run.relative(job.run.attempt(job.attempt)), Path(scratch))
-            staged = storage.local_copy(job.run.staged(job.shard), Path(scratch))
+        counters = Counters()
+        folder = job.run.relative(job.run.attempt(job.attempt))
+        with scratch_for(job.run.root, folder) as scratch:
+            files = AttemptFiles(job.run.root, folder, scratch)
+            staged = storage.local_copy(job.run.staged(job.shard), scratch)
             scored = score_samples(self._scorer, staged_samples(staged, table), counters)
             keys, statuses = table["key"].to_pylist(), table["status"].to_pylist()
             given = [key for key, status in zip(keys, statuses, strict=True) if status == "ok"]
             check_law(f"{job.scorer} of shard {job.shard}", given, list(scored.values()))
             data = ledger.parquet_bytes(scores_table(keys, scored, self._scorer))
             files.put(job.run.relative(job.run.scores(job.scorer, job.shard)), data)
+        counters.samples = len(scored)
         counters.reasons.update(sample.reason.value for sample in scored.values())
         counters.seconds = time.perf_counter() - start
         return Commit(

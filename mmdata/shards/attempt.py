@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -48,6 +49,23 @@ class HashedFile(io.RawIOBase):
     @property
     def sha256(self) -> str:
         return self._known or self._sha256.hexdigest()
+
+
+@contextlib.contextmanager
+def scratch_for(root: str, folder: str) -> Iterator[Path]:
+    """A local folder for what an attempt needs meanwhile, removed at the end.
+
+    For a local root it lies beside the attempt's own, so that the next driver clears what a killed worker left.
+    """
+    beside = None
+    if not storage.is_remote(root):
+        beside = storage.local_path(storage.join(root, folder)).parent
+    with storage.storage_errors(root):
+        if beside is not None:
+            beside.mkdir(parents=True, exist_ok=True)
+        made = tempfile.TemporaryDirectory(prefix="scratch-", dir=beside, ignore_cleanup_errors=True)
+    with made as scratch:
+        yield Path(scratch)
 
 
 class AttemptFiles:

@@ -254,7 +254,8 @@ def plant_unusual(to: Planted) -> None:
         if kind == "png-named-jpg":
             to.behaviours[path] = {"kind": "file", "file": path[1:], "type": "image/jpeg"}
     base = next(to.bases)
-    script = f"{base.caption} <script>document.title='owned'</script>"
+    # Short, so that the markup does not outweigh the words for the encoder; what matters is that the report escapes it.
+    script = f"<b>{base.caption}</b><script>x()</script> {base.caption}"
     to.file("markup.webp", base.path.read_bytes(), "markup_in_caption", "ok", base, caption=script)
 
 

@@ -1,4 +1,4 @@
-"""Run a command while the demo's server serves: `python pipelines/demo/serve.py -- mmdata run pipelines/demo.yaml`.
+"""Run a command while the demo's server serves: `python -m pipelines.demo.serve -- mmdata run pipelines/demo.yaml`.
 
 The port is any free one; the command is told by an override of the operational `fetch.connect_to`, so that no byte of
 the output depends on it. Ends as the command ends.
@@ -9,12 +9,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from types import FrameType
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from server import DemoServer
+from pipelines.demo.server import DemoServer
 
 HOST = "media.example"
 

@@ -4,8 +4,9 @@
 
 Pictures are scored as the pipeline stores them (over white, shorter side at most 256 px, JPEG quality 95). A wrong pair
 is a picture with the caption of another row. The threshold needs no labels: of all pairs of a picture with the caption
-of another row, as the tables have them (swapped ones and all), 90 % score below it. What it then does to the rows that
-were planted as swapped is reported, not used.
+of another row, as the tables have them (swapped ones and all), 92 % score below it: 85 % are required, and with some 80
+swapped rows the share that is seen may lie two standard errors, 6 points, below the one expected. What the threshold
+then does to the rows that were planted as swapped is reported, not used.
 
 Exit status 1 if a required value is missed: AUC 0.92 on the demo, 0.75 on the photographs, 85 % of swapped captions
 dropped while 85 % of the right ones stay.
@@ -32,7 +33,7 @@ from pipelines.demo.encoder.towers import as_the_pipeline_stores
 Scores = npt.NDArray[np.float32]
 DEMO = Path(__file__).resolve().parent.parent
 HOST = "http://media.example/"
-WRONG_BELOW = 0.90
+WRONG_BELOW = 0.92
 REQUIRED_DEMO, REQUIRED_PHOTOS, REQUIRED_SHARE = 0.92, 0.75, 0.85
 
 
