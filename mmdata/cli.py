@@ -180,9 +180,16 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(0)
+    except (SystemExit, KeyboardInterrupt) as end:
+        # Ray's native code turns what a signal handler raises into an exit of its own.
+        sys.exit(_stopped_by[0] + 128 if _stopped_by else getattr(end, "code", 1))
     sys.exit(0)
+
+
+_stopped_by: list[int] = []
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     print(f"mmdata: stopped by {signal.Signals(number).name}; the same command goes on from here", file=sys.stderr)
+    _stopped_by.append(number)
     sys.exit(128 + number)

@@ -55,7 +55,7 @@ class RayExecutor:
         before = signal.getsignal(signal.SIGTERM)
         if address:
             _check_reachable(address)
-            _use_token()
+            use_token()
         import ray
 
         quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
@@ -231,7 +231,7 @@ def _unreachable(address: str, error: Exception) -> ConfigError:
     )
 
 
-def _use_token() -> None:
+def use_token() -> None:
     """Send the token that `ray start` made for this user; Ray does so by itself only for the address `auto`."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     if "RAY_AUTH_MODE" not in os.environ and path.exists():

@@ -15,6 +15,7 @@ import mmdata
 from mmdata.config import Pipeline, load
 from mmdata.errors import ConfigError
 from mmdata.run.catalog import LOCAL_MODEL, resolve
+from mmdata.run.cluster import use_token
 from mmdata.run.pipeline import Places, default_places
 from mmdata.shards.storage import is_remote
 
@@ -25,6 +26,8 @@ _EXIT_CODE = re.compile(r"exit code (\d+)")
 
 def submit_job(path: str, overrides: Sequence[str], places: Places) -> int:
     """Submit, print the job's log as it comes, and return the exit code of the run on the cluster."""
+    use_token()
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     if not places.ray_address.startswith(("http://", "https://")):
@@ -33,7 +36,7 @@ def submit_job(path: str, overrides: Sequence[str], places: Places) -> int:
     resolve(pipeline)
     try:
         client = JobSubmissionClient(places.ray_address)
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, AuthenticationError) as error:
         reason = str(error).splitlines()[0][:120]
         raise ConfigError(f"RAY_ADDRESS={places.ray_address}: no Ray head answers there ({reason})") from None
     with tempfile.TemporaryDirectory(prefix="mmdata-job-") as folder:

@@ -196,9 +196,11 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
             probe.bind(("127.0.0.1", 0))
             ports.append(str(probe.getsockname()[1]))
     gcs, dashboard, client = ports
-    ray = str(Path(sys.executable).parent / "ray")
+    programs = Path(sys.executable).parent
+    ray = str(programs / "ray")
     # Unix socket paths are short, so Ray's folder cannot lie below pytest's.
     environ = environment() | {"RAY_TMPDIR": "/tmp", "RAY_USAGE_STATS_ENABLED": "0"}
+    environ["PATH"] = f"{programs}{os.pathsep}{environ['PATH']}"  # a job's entry point is `python` on the head
     words = ["start", "--head", "--node-ip-address=127.0.0.1", f"--port={gcs}", f"--dashboard-port={dashboard}"]
     words += [f"--ray-client-server-port={client}", "--num-cpus=2", "--object-store-memory=100000000", "--block"]
     head = subprocess.Popen(
