@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ class Driver:
         self.did_work = False
         self._make_executor = make_executor
         self._executor: Executor | None = None
+        self._closing: threading.Thread | None = None
         self.plan = Plan([], [])
 
     @contextlib.contextmanager
@@ -61,11 +63,18 @@ class Driver:
                     storage.remove(self.run.root)
                 raise
             finally:
-                if self._executor is not None:
-                    self._executor.close()
-                    self._executor = None
+                self.release_executor()
+                if self._closing is not None:
+                    self._closing.join()
                 if self.did_work and not storage.is_remote(self.run.root):
                     storage.remove(self.run.attempts)
+
+    def release_executor(self) -> None:
+        """End the executor while other work goes on: what is left needs none, and Ray takes a second to end."""
+        if self._executor is not None:
+            self._closing = threading.Thread(target=self._executor.close)
+            self._closing.start()
+            self._executor = None
 
     @property
     def has_executor(self) -> bool:

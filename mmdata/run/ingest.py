@@ -7,6 +7,7 @@ which host answered first.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from mmdata.options import ROLES, values_of
 from mmdata.run.catalog import Resolved, resolve
 from mmdata.run.child import has_parts, run_stages
 from mmdata.run.plan import ShardPlan
-from mmdata.run.sandbox import Sandbox
+from mmdata.run.sandbox import Sandbox, kept_sandbox
 from mmdata.run.spool import Spool
 from mmdata.sample import RAW, Sample, sample_key
 from mmdata.shards import ledger
@@ -203,7 +204,7 @@ def _staged(
             groups.append([index])
     options = [(stage.name, values_of(stage, *ROLES)) for stage in stages]
     sandboxes = {
-        group[0]: Sandbox(
+        group[0]: kept_sandbox(
             [options[i] for i in group],
             timeout_s=pipeline.run.decode_timeout_s,
             memory_mb=pipeline.run.decode_memory_mb,
@@ -217,14 +218,15 @@ def _staged(
                 stages[index].setup()
     size = max((stage.batch_size for stage in stages), default=16)
     try:
-        for batch in _batches(samples, size):
-            counters.stage("fetch", batch, 0.0)
+        for batch, waited_s in _batches(samples, size):
+            counters.stage("fetch", batch, waited_s)
             for group in groups:
                 batch = _through(batch, [stages[i] for i in group], sandboxes.get(group[0]), counters)
             yield batch
-    finally:
+    except BaseException:
         for sandbox in sandboxes.values():
-            sandbox.close()
+            sandbox.close()  # it may be in the middle of a batch
+        raise
 
 
 def _through(batch: list[Sample], stages: list[Stage], sandbox: Sandbox | None, counters: Counters) -> list[Sample]:
@@ -246,12 +248,12 @@ def _through(batch: list[Sample], stages: list[Stage], sandbox: Sandbox | None, 
     return done + rest
 
 
-def _batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    batch: list[Sample] = []
-    for sample in samples:
-        batch.append(sample)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _batches(samples: Iterable[Sample], size: int) -> Iterator[tuple[list[Sample], float]]:
+    """Batches, and the seconds that were spent waiting for the samples of each."""
+    iterator = iter(samples)
+    while True:
+        start = time.perf_counter()
+        batch = list(itertools.islice(iterator, size))
+        if not batch:
+            return
+        yield batch, time.perf_counter() - start

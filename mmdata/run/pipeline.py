@@ -68,6 +68,8 @@ def _carry_out(driver: Driver, wanted: Sequence[str], dataset: str) -> dict[str,
     """Do the parts in order; returns what to tell the user at the end."""
     counters = driver.ingest()
     scores = driver.score() if "score" in wanted else {}
+    if len(driver.plan.shards) <= driver.pipeline.emit.window_shards:
+        driver.release_executor()  # the dataset is one window, which this process writes
     selection = select_part(driver) if "select" in wanted else None
     version, digest = emit_part(driver, selection, dataset) if selection and "emit" in wanted else (None, "")
     report = driver.run.report

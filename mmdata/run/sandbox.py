@@ -123,6 +123,20 @@ def _message(samples: list[Sample]) -> list[Sample]:
     return samples
 
 
+_kept: dict[str, Sandbox] = {}
+
+
+def kept_sandbox(stages: Sequence[tuple[str, Mapping[str, Any]]], *, timeout_s: float, memory_mb: int) -> Sandbox:
+    """The sandbox of these settings that this process keeps: a child starts once a worker, not once a shard."""
+    key = json.dumps([list(stages), timeout_s, memory_mb], sort_keys=True, default=str)
+    if key not in _kept:
+        for sandbox in _kept.values():
+            sandbox.close()
+        _kept.clear()
+        _kept[key] = Sandbox(stages, timeout_s=timeout_s, memory_mb=memory_mb)
+    return _kept[key]
+
+
 class _Child:
     """One child process and its two pipes, written and read with deadlines."""
 
