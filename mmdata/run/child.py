@@ -7,7 +7,6 @@ one kills the child. Never pickle: what comes back from a child that a hostile f
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -16,6 +15,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
+
+import orjson
 
 from mmdata.errors import Reason, SampleError
 from mmdata.sample import RAW, Sample, clean_detail
@@ -27,7 +28,7 @@ _PR_SET_PDEATHSIG = 1
 
 def pack(samples: Sequence[Sample], extra: dict[str, Any] | None = None) -> bytes:
     """Samples, and a few plain values, as one message."""
-    header = json.dumps(
+    header = orjson.dumps(
         {
             "samples": [
                 [s.key, s.columns, s.reason.value, s.detail, [[name, len(data)] for name, data in s.parts.items()]]
@@ -35,14 +36,14 @@ def pack(samples: Sequence[Sample], extra: dict[str, Any] | None = None) -> byte
             ],
             **(extra or {}),
         }
-    ).encode()
+    )
     return b"".join([LENGTH.pack(len(header)), header, *(data for s in samples for data in s.parts.values())])
 
 
 def unpack(read: Callable[[int], bytes]) -> tuple[list[Sample], dict[str, Any]]:
     """The samples and plain values of one message; `read(n)` gives exactly n bytes. Raises EOFError at the end."""
     (length,) = LENGTH.unpack(read(LENGTH.size))
-    header = json.loads(read(length))
+    header = orjson.loads(read(length))
     samples = []
     for key, columns, reason, detail, parts in header.pop("samples"):
         data = {name: read(size) for name, size in parts}
@@ -98,7 +99,7 @@ def main() -> None:
     _end_with_parent()
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", buffering=1 << 16)
     os.dup2(2, 1)  # whatever a native library prints must not get between the replies
-    settings = json.loads(stdin.readline())
+    settings = orjson.loads(stdin.readline())
     stages = []
     for name, options in settings["stages"]:
         stage = load_class(STAGES.get(name, name))(**options)

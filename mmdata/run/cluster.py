@@ -20,6 +20,7 @@ from typing import Any
 from mmdata.config import RunOptions
 from mmdata.errors import BudgetError, ConfigError, StorageError
 from mmdata.run.local import Failed
+from mmdata.shards.arrow import start_without_pandas
 
 POLL_S = 1.0
 CONNECT_S = 5.0
@@ -85,10 +86,10 @@ class RayExecutor:
     ) -> Iterator[tuple[Any, Any]]:
         import ray
 
-        remote = ray.remote(function).options(num_cpus=1, max_retries=0)
+        remote = ray.remote(_in_worker).options(num_cpus=1, max_retries=0, name=function.__name__)
 
         def submit(flight: _Flight) -> Any:
-            return remote.remote(make_job(flight.item, flight.number))
+            return remote.remote(function, make_job(flight.item, flight.number))
 
         yield from self._drive(items, submit, self.workers, lambda _: None)
 
@@ -167,6 +168,11 @@ class RayExecutor:
         import ray
 
         ray.shutdown()
+
+
+def _in_worker(function: Callable[[Any], Any], job: Any) -> Any:
+    start_without_pandas()
+    return function(job)
 
 
 class _Actor:

@@ -22,6 +22,7 @@ from mmdata.run.funnel import print_status as show_status
 from mmdata.run.local import Executor, LocalExecutor
 from mmdata.run.status import Progress, read_status
 from mmdata.shards import storage
+from mmdata.shards.arrow import start_without_pandas
 from mmdata.shards.folders import DatasetFolder, RunFolder
 
 PARTS = ("ingest", "score", "select", "emit", "report")
@@ -47,6 +48,7 @@ def default_places(pipeline: Pipeline, places: Places) -> Places:
 
 def run_pipeline(path: str, overrides: Sequence[str], places: Places, until: str) -> None:
     """Carry a pipeline out until a part is done, and print what came of it."""
+    start_without_pandas()
     pipeline = load(path, overrides)
     places = default_places(pipeline, places)
     run = RunFolder(places.run)

@@ -23,6 +23,7 @@ START_S = 60.0
 EXIT_S = 5.0  # for a child that closed its pipe to end
 RECYCLE_SAMPLES = 20_000  # decoders leak; a fresh child now and then costs nothing
 PIPE_BYTES = 1 << 20
+READ_BYTES = 1 << 17
 BATCH_BYTES = 16 << 20  # a message ends with the sample that reaches it: what waits counts against the child's memory
 
 
@@ -205,7 +206,7 @@ class _Child:
             readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not readable:
                 raise ChildDied(Reason.DECODE_TIMEOUT, "gave no answer in time")
-            data = os.read(self._stdout, PIPE_BYTES)
+            data = os.read(self._stdout, READ_BYTES)
             if not data:
                 raise self._death()
             self._buffer += data
