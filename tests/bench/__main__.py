@@ -12,6 +12,7 @@ from tests.bench.table import Row, write
 BUILD = Path(__file__).parents[2] / "build" / "bench"
 SECTIONS: dict[str, Callable[[Path], list[Row]]] = {
     "images": images.rows,
+    "images-large": images.large_rows,
     "score": scoring.rows,
     "memory": memory.rows,
     "resume": resume.rows,
