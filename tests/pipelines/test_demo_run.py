@@ -1,4 +1,4 @@
-"""The demo as `make shards` runs it: every planted fault under its reason, the encoder's AUC, equal digests, a no-op."""
+"""The demo as `make shards` runs it: planted faults under their reasons, AUC, equal digests, a no-op."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,10 +33,10 @@ def run_demo(folder: Path, name: str, *overrides: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     run_demo(folder, "one")
-    yield folder
+    return folder
 
 
 def rows_of(run: Path) -> list[dict[str, object]]:
