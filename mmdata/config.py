@@ -66,7 +66,6 @@ class EmitOptions:
     formats: list[Literal["webdataset", "parquet"]] = semantic(factory=lambda: ["webdataset", "parquet"])
     val_share: Share = semantic(0.01)
     window_shards: Positive = semantic(16)  # samples change places within this many staged shards
-    release_staged: bool = operational(False)  # free staged tars once their window's output is verified
     normalise: Literal["clip", "imagenet", "half"] = semantic("clip")  # mean and std that the card tells loaders to use
 
 

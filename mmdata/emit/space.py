@@ -31,7 +31,7 @@ def check_space(dataset_root: str, needed: int) -> None:
     if free is not None and free < needed + _SPARE_BYTES:
         raise StorageError(
             f"{dataset_root}: {_mb(free)} free, but the dataset needs about {_mb(needed + _SPARE_BYTES)}; free space, "
-            "give another DATASET, emit one format, or set emit.release_staged"
+            "give another DATASET, or emit one format"
         )
 
 

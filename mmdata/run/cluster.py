@@ -47,6 +47,7 @@ class RayExecutor:
 
         cpus = int(ray.cluster_resources().get("CPU", 1))
         self.workers = cpus if options.workers == "auto" else options.workers
+        self.gpus = int(ray.cluster_resources().get("GPU", 0))
         self.forbidden_ports = ray_ports(ray.nodes(), ray.get_runtime_context().gcs_address)
 
     def _start(self, address: str) -> None:

@@ -25,6 +25,7 @@ from mmdata.run.status import Progress
 from mmdata.shards import storage
 from mmdata.shards.commits import Commit, CommitLog
 from mmdata.shards.folders import DatasetFolder, RunFolder
+from mmdata.stage import Resources, Stage
 
 EMIT_PREFIX = "emit."
 logger = logging.getLogger(__name__)
@@ -133,12 +134,18 @@ class Driver:
             if pending:
                 make_job = partial(self._score_job, name, ingested)
                 make_worker = partial(ScoreWorker, self.pipeline, name)
-                results = self.executor.actors(make_worker, scorer.resources, pending, make_job)
+                results = self.executor.actors(make_worker, self._resources(scorer), pending, make_job)
                 self.finish(log, self.run.root, part, results)
                 log.roll_up()
             self.progress.end(part)
             counts[name] = counts_of(log)
         return counts
+
+    def _resources(self, scorer: Stage) -> Resources:
+        """What an actor asks for: a processor a thread, and a GPU of its own where there are any and it may use them."""
+        cpus = max(scorer.resources.cpus, float(getattr(scorer, "threads", 1)))
+        may_use_gpu = self.executor.gpus > 0 and getattr(scorer, "device", "cpu") != "cpu"
+        return Resources(cpus, 1.0 if may_use_gpu else scorer.resources.gpus)
 
     def _score_job(self, scorer: str, ingested: dict[int, Commit], shard: int, attempt: int) -> ScoreJob:
         return ScoreJob(
@@ -152,7 +159,7 @@ class Driver:
         )
 
     def finish(self, log: CommitLog, root: str, part: str, results: Iterator[tuple[Any, Any]]) -> None:
-        """Decide and publish every result; raise ShardError (or BudgetError) at the end where shards failed."""
+        """Decide and publish every result; raise ShardError or BudgetError at the end where shards failed."""
         failed: list[tuple[Any, Failed]] = []
         attempts = self.run.attempts if root == self.run.root else DatasetFolder(root).attempts
         for item, result in results:

@@ -26,6 +26,7 @@ class Executor(Protocol):
     """
 
     workers: int
+    gpus: int  # that actors may ask for
     forbidden_ports: frozenset[int]
 
     def tasks(
@@ -50,6 +51,7 @@ class LocalExecutor:
     """Runs jobs one after the other in this process."""
 
     workers = 1
+    gpus = 0
     forbidden_ports: frozenset[int] = frozenset()
 
     def __init__(self, attempts: int) -> None:
