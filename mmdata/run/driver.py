@@ -142,7 +142,7 @@ class Driver:
         return counts
 
     def _resources(self, scorer: Stage) -> Resources:
-        """What an actor asks for: a processor a thread, and a GPU of its own where there are any and it may use them."""
+        """What an actor asks for: a processor a thread, and a GPU of its own where it may use one."""
         cpus = max(scorer.resources.cpus, float(getattr(scorer, "threads", 1)))
         may_use_gpu = self.executor.gpus > 0 and getattr(scorer, "device", "cpu") != "cpu"
         return Resources(cpus, 1.0 if may_use_gpu else scorer.resources.gpus)
