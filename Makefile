@@ -26,6 +26,8 @@ setup: $(VENV)/.installed ## make .venv and install mmdata with the demo's encod
 $(VENV)/.installed: pyproject.toml $(DEMO)/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "mmdata needs Python 3.10 or newer, found " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	# The pip that comes with an older Python takes minutes to find versions that go together.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(DEMO)/requirements.txt
 	@touch $@
