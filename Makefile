@@ -12,7 +12,7 @@ DEMO := pipelines/demo
 ENCODER := $(DEMO)/encoder/checkpoint/open_clip_config.json
 RUN_ARGS := $(if $(RUN),--run $(RUN)) $(if $(DATASET),--dataset $(DATASET)) $(if $(RAY_ADDRESS),--ray-address $(RAY_ADDRESS))
 # The demo fetches from a server on this machine, which runs as long as the command behind -- does.
-SERVE := $(if $(filter pipelines/demo.yaml,$(PIPELINE)),$(BIN)/python -m pipelines.demo.serve --)
+SERVE := $(if $(filter $(abspath pipelines/demo.yaml),$(abspath $(PIPELINE))),$(BIN)/python -m pipelines.demo.serve --)
 export HF_HUB_OFFLINE ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
 

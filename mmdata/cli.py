@@ -179,7 +179,7 @@ def main() -> NoReturn:
         print(f"mmdata: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        sys.exit(0)
+        sys.exit(128 + signal.SIGPIPE)
     except (SystemExit, KeyboardInterrupt) as end:
         # Ray's native code turns what a signal handler raises into an exit of its own.
         sys.exit(_stopped_by[0] + 128 if _stopped_by else getattr(end, "code", 1))

@@ -42,7 +42,7 @@ class FetchOptions:
     slow_grace_s: Seconds = outcome(5.0)  # a slower transfer is ended after this long
     max_mb: Annotated[float, at.Gt(0)] = semantic(50.0)
     concurrency: Positive = operational(64)
-    per_host: Positive = operational(4)  # requests at once to one host, over all workers
+    per_host: Positive = operational(4)  # requests at once to one host, over all workers; at least one a worker
     retries: Annotated[int, at.Ge(0)] = outcome(2)  # transient failures only
     max_retry_after_s: Annotated[float, at.Ge(0)] = outcome(30.0)  # a server that asks for longer is not waited for
     max_redirects: Annotated[int, at.Ge(0)] = semantic(5)
@@ -71,16 +71,16 @@ class EmitOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How the work is carried out; nothing here changes a byte of the output."""
+    """How the work is carried out: what is operational here changes no byte of the output."""
 
     workers: Positive | Literal["auto"] = operational("auto")
     score_workers: Positive | Literal["auto"] = operational("auto")
     attempts: Positive = operational(3)  # of one shard, before the run goes on without it
     shard_timeout_s: Seconds = operational(3600.0)
     stall_timeout_s: Seconds = operational(1800.0)
-    max_transient_share: Share = operational(0.5)  # of a shard; above it, the shard waits for the network to come back
-    decode_memory_mb: Positive = operational(1024)  # that one sample may take in the child process that decodes it
-    decode_timeout_s: Seconds = operational(20.0)  # of one sample
+    max_transient_share: Share = outcome(0.5)  # of a shard; above it, the shard is not taken as done
+    decode_memory_mb: Positive = outcome(1024)  # that one sample may take in the child process that decodes it
+    decode_timeout_s: Seconds = outcome(20.0)  # of one sample
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,10 @@ class RayExecutor:
         import ray
 
         wanted = self._actor_count(resources, len(items))
-        actor = ray.remote(_Actor).options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_restarts=0)
+        largest = max((node["Resources"].get("CPU", 1.0) for node in ray.nodes()), default=1.0)
+        actor = ray.remote(_Actor).options(
+            num_cpus=min(resources.cpus, largest), num_gpus=resources.gpus, max_restarts=0
+        )
         idle: deque[Any] = deque(actor.remote(make_worker) for _ in range(wanted))
 
         def submit(flight: _Flight) -> Any:
@@ -122,12 +125,11 @@ class RayExecutor:
     def _actor_count(self, resources: Any, items: int) -> int:
         import ray
 
-        if self._options.score_workers != "auto":
-            return max(1, min(self._options.score_workers, items))
         have = ray.cluster_resources()
         by_cpu = int(have.get("CPU", 1) // max(resources.cpus, 0.01))
         by_gpu = int(have.get("GPU", 0) // resources.gpus) if resources.gpus else by_cpu
-        return max(1, min(by_cpu, by_gpu, items))
+        wanted = items if self._options.score_workers == "auto" else self._options.score_workers
+        return max(1, min(by_cpu, by_gpu, items, wanted))
 
     def _drive(
         self, items: Sequence[Any], submit: Callable[[_Flight], Any], slots: int, release: Callable[[_Flight], None]
@@ -156,10 +158,10 @@ class RayExecutor:
                         waiting.append((flight.item, flight.number + 1))
                     else:
                         yield flight.item, result
-                if now_s - last_s > self._options.stall_timeout_s:
-                    raise BudgetError(
-                        f"no shard was finished for {self._options.stall_timeout_s:.0f} s; see logs of Ray"
-                    )
+                # A shard may take shard_timeout_s: only after that does silence mean that nothing moves.
+                stall_s = max(self._options.stall_timeout_s, self._options.shard_timeout_s + POLL_S)
+                if now_s - last_s > stall_s:
+                    raise BudgetError(f"no shard was finished for {stall_s:.0f} s; see the logs of Ray")
         finally:
             for ref, flight in flights.items():
                 _cancel(ref, flight)

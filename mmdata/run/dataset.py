@@ -127,8 +127,8 @@ def emit_part(driver: Driver, selection: Selection, dataset: str) -> tuple[Versi
     jobs = plan_windows(selection.shards, selection.counts, driver.pipeline.emit, seed=driver.pipeline.seed)
     pending = [job for job in jobs if job.window not in log.commits]
     driver.progress.start("emit", len(jobs), selection.counts.num_kept, counts_of(log), len(log.commits))
+    storage.remove(folder.attempts)
     if pending:
-        storage.remove(folder.attempts)
         ingested = CommitLog(driver.run, "ingest").commits
         ok = {shard: commit.counts["reasons"].get("ok", 0) for shard, commit in ingested.items()}
         check_space(version.dataset, needed_bytes(pending, ok))

@@ -56,13 +56,14 @@ class Driver:
             try:
                 self.record.check()
                 self._roll_forward()
-                self.plan = extend_plan(self.run, self.pipeline, self.resolved)
+                try:
+                    self.plan = extend_plan(self.run, self.pipeline, self.resolved)
+                except SourceError:
+                    if is_new:
+                        storage.remove(self.run.root)
+                    raise
                 self.record.write()
                 yield self
-            except SourceError:
-                if is_new:
-                    storage.remove(self.run.root)
-                raise
             finally:
                 self.release_executor()
                 if self._closing is not None:
@@ -175,7 +176,7 @@ class Driver:
             self.progress.fail(part)
             names = ", ".join(str(getattr(item, "shard", item)) for item, _ in failed[:10])
             cause = failed[0][1].cause
-            kind = BudgetError if all(isinstance(f.cause, BudgetError) for _, f in failed) else ShardError
+            kind = BudgetError if any(isinstance(f.cause, BudgetError) for _, f in failed) else ShardError
             raise kind(
                 f"{part}: {len(failed)} shards are not done after {failed[0][1].attempts} attempts each ({names}); "
                 f"the first says: {type(cause).__name__}: {cause}. Run the same command again to try them once more."

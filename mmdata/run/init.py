@@ -14,7 +14,7 @@ from mmdata.sources.url_table import UrlTable
 
 _TEMPLATE = """\
 # Made by looking at {table}: {columns}.
-# Look at it with `mmdata check`, run it with `mmdata run`; every option is described in the README.
+# Look at it with `mmdata check`, run it with `mmdata run`.
 name: {name}
 seed: 17
 sources:

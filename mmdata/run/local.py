@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from mmdata.errors import MmdataError, StorageError
+from mmdata.errors import ConfigError, MmdataError, StorageError
 from mmdata.run.scoring import ScoreWorker
 
 
@@ -52,7 +52,7 @@ class LocalExecutor:
 
     workers = 1
     gpus = 0
-    forbidden_ports: frozenset[int] = frozenset()
+    forbidden_ports = frozenset({6379, 8265, 10001})  # where a Ray beside us would listen
 
     def __init__(self, attempts: int) -> None:
         self._attempts = attempts
@@ -77,7 +77,7 @@ class LocalExecutor:
         for attempt in range(1, self._attempts + 1):
             try:
                 return function(make_job(item, attempt))
-            except StorageError:
+            except (StorageError, ConfigError):
                 raise
             except MmdataError as error:
                 failed = Failed(error, attempt)

@@ -42,6 +42,9 @@ def default_places(pipeline: Pipeline, places: Places) -> Places:
     """The same with runs/<name> and datasets/<name> filled in; local paths are absolute, as workers run elsewhere."""
     run = places.run or f"runs/{pipeline.name}"
     dataset = places.dataset or f"datasets/{pipeline.name}"
+    for option, path in (("--run", run), ("--dataset", dataset)):
+        if not storage.is_remote(path) and any(p.is_file() for p in (Path(path), *Path(path).absolute().parents)):
+            raise ConfigError(f"{option} {path}: found a file there or above it, allowed is a folder")
     whole = [path if storage.is_remote(path) else str(Path(path).absolute()) for path in (run, dataset)]
     return Places(whole[0], whole[1], places.ray_address, places.in_process)
 
@@ -75,7 +78,7 @@ def _carry_out(driver: Driver, wanted: Sequence[str], dataset: str) -> dict[str,
     selection = select_part(driver) if "select" in wanted else None
     version, digest = emit_part(driver, selection, dataset) if selection and "emit" in wanted else (None, "")
     report = driver.run.report
-    if "report" in wanted and selection and (driver.did_work or not storage.exists(report)):
+    if "report" in wanted and selection and not _shows(report, digest):
         write_report(_report(driver, selection, version.dataset if version else None, digest, counters, scores), report)
     facts = {"run": driver.run.root}
     if version is not None:
@@ -83,6 +86,14 @@ def _carry_out(driver: Driver, wanted: Sequence[str], dataset: str) -> dict[str,
     if storage.exists(report):
         facts["report"] = report
     return {name: _near(text) for name, text in facts.items()}
+
+
+def _shows(report: str, digest: str) -> bool:
+    """True where the page is there and is of the dataset with this digest."""
+    try:
+        return digest.encode() in storage.read_bytes(report)
+    except FileNotFoundError:
+        return False
 
 
 def _near(path: str) -> str:

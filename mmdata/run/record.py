@@ -58,7 +58,10 @@ class Record:
         new = {
             "pipeline": self._pipeline.to_yaml(),
             "semantic": {**self.tree, "score": scores},
-            "outcome": values_of(self._pipeline.fetch, "outcome"),
+            "outcome": {
+                "fetch": values_of(self._pipeline.fetch, "outcome"),
+                "run": values_of(self._pipeline.run, "outcome"),
+            },
             "hashes": {"ingest": self.ingest_hash, "select": self.select_hash, "emit": self.emit_hash},
             "versions": old["versions"] if old else {name: _version(name) for name in RECORDED},
         }

@@ -181,8 +181,7 @@ class _Child:
     def send(self, data: bytes, deadline: float) -> None:
         view = memoryview(data)
         while view:
-            _, writable, _ = select.select([], [self._stdin], [], max(0.0, deadline - time.monotonic()))
-            if not writable:
+            if not _is_ready(self._stdin, select.POLLOUT, deadline):
                 raise ChildDied(Reason.DECODE_TIMEOUT, "took no more input in time")
             try:
                 view = view[os.write(self._stdin, view) :]
@@ -203,8 +202,7 @@ class _Child:
         if size < 0 or self._left_bytes < 0:
             raise ValueError("no answer is that long")
         while len(self._buffer) < size:
-            readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
-            if not readable:
+            if not _is_ready(self._stdout, select.POLLIN, deadline):
                 raise ChildDied(Reason.DECODE_TIMEOUT, "gave no answer in time")
             data = os.read(self._stdout, READ_BYTES)
             if not data:
@@ -234,3 +232,10 @@ class _Child:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+def _is_ready(descriptor: int, event: int, deadline: float) -> bool:
+    """Wait until the pipe can be used (or has ended), or the deadline. `select` would refuse descriptors above 1023."""
+    poll = select.poll()
+    poll.register(descriptor, event)
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))

@@ -117,6 +117,8 @@ def scores_table(keys: Sequence[str], scored: dict[str, Sample], scorer: Stage) 
 def _array(values: list[Any]) -> pa.Array:
     """float32 for numbers; fixed-size float16 lists for embeddings."""
     first = next((value for value in values if value is not None), None)
+    if first is None:
+        return pa.nulls(len(values))  # a shard of which nothing could be scored: goes with any other shard's type
     if not isinstance(first, np.ndarray):
         return pa.array(values, pa.float32())
     width = len(first)

@@ -45,6 +45,21 @@ def submit_job(path: str, overrides: Sequence[str], places: Places) -> int:
             entrypoint=_entrypoint(name, overrides, pipeline, places), runtime_env={"working_dir": folder}
         )
     print(f"job {job} at {places.ray_address}")
+    try:
+        status = _follow(client, job)
+    except SystemExit:
+        client.stop_job(job)  # as a local run would, it ends with the command that started it
+        raise
+    if status == JobStatus.SUCCEEDED:
+        return 0
+    message = client.get_job_info(job).message or ""
+    print(f"job {job}: {status.value.lower()}: {message.splitlines()[0] if message else 'no message'}")
+    code = _EXIT_CODE.search(message)
+    return int(code.group(1)) if code else 1
+
+
+def _follow(client: Any, job: str) -> Any:
+    """Print the job's log as it comes; returns its last status."""
     printed = 0
     while True:
         status = client.get_job_status(job)
@@ -52,14 +67,8 @@ def submit_job(path: str, overrides: Sequence[str], places: Places) -> int:
         print(logs[printed:], end="", flush=True)
         printed = len(logs)
         if status.is_terminal():
-            break
+            return status
         time.sleep(POLL_S)
-    if status == JobStatus.SUCCEEDED:
-        return 0
-    message = client.get_job_info(job).message or ""
-    print(f"job {job}: {status.value.lower()}: {message.splitlines()[0] if message else 'no message'}")
-    code = _EXIT_CODE.search(message)
-    return int(code.group(1)) if code else 1
 
 
 def _entrypoint(name: str, overrides: Sequence[str], pipeline: Pipeline, places: Places) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from mmdata.shards import ledger
 from tests.run.world import DOUBLED, MISSING, ROWS, World, command, environment, tree_of, world_at
+from tests.score.checkpoints import write_tiny_checkpoint
 
 LOCAL = "--in-process"
 
@@ -228,3 +229,33 @@ def test_verify_finds_one_changed_byte_with_exit_8(world: World) -> None:
     damaged = world.mmdata("verify", "datasets/small", check=False)
     assert damaged.returncode == 8
     assert shard.name in damaged.stderr
+
+
+def test_a_shard_with_nothing_to_score_goes_with_the_others(world: World) -> None:
+    (world.folder / "links-dead.csv").write_text(
+        "url,caption\n" + "".join(f"ftp://x.example/{n},c\n" for n in range(4))
+    )
+    model = write_tiny_checkpoint(world.folder / "clip")
+    score = [{"image_text": {"model": model, "batch_size": 4}}]
+    pipeline = world.write_pipeline(score=score, select=[{"thresholds": {"clip_similarity": {"min": -1}}}])
+    world.mmdata("run", str(pipeline), LOCAL, "plan.shuffle=false", "plan.rows_per_shard=4")
+    reasons = Counter(row["reason"] for row in final_rows(world))
+    assert reasons["blocked.scheme"] == 4
+    assert reasons["ok"] == ROWS - len(MISSING)
+
+
+def test_the_report_is_of_the_selection_that_was_asked_for_last(world: World) -> None:
+    pipeline = str(world.write_pipeline())
+    report = world.folder / "runs/small/report.html"
+    world.mmdata("run", pipeline, LOCAL)
+    first = manifest_of(world.folder / "datasets/small")["digest"]
+    world.mmdata("run", pipeline, LOCAL, "select=[{subset: {count: 10}}]")
+    assert str(first) not in report.read_text()
+    world.mmdata("run", pipeline, LOCAL)
+    assert str(first) in report.read_text()
+
+
+def test_a_run_folder_that_is_a_file_is_refused_with_exit_2(world: World) -> None:
+    refused = world.mmdata("run", str(world.write_pipeline()), LOCAL, "--run", "links.csv/run", check=False)
+    assert refused.returncode == 2
+    assert "found a file there or above it" in refused.stderr
