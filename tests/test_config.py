@@ -256,7 +256,7 @@ def test_every_option_of_a_section_has_a_role(cls: type) -> None:
 
 
 def test_no_option_of_carrying_out_the_work_is_semantic() -> None:
-    assert {field.metadata["role"] for field in dataclasses.fields(RunOptions)} == {"operational"}
+    assert "semantic" not in {field.metadata["role"] for field in dataclasses.fields(RunOptions)}
 
 
 @pytest.mark.parametrize("name", CATALOGUED)

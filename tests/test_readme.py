@@ -29,7 +29,7 @@ def test_every_command_of_the_command_line_is_documented() -> None:
 
 def test_every_make_target_of_the_readme_is_there() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"make ([a-z]+)", README)) <= targets
+    assert set(re.findall(r"(?:`|    )make ([a-z]+)", README)) <= targets
 
 
 def test_every_dependency_has_its_role() -> None:

@@ -204,7 +204,7 @@ def test_the_record_is_a_pipeline_file_with_hashes_and_versions(folder: Path) ->
     written = yaml.safe_load(storage.read_bytes(record._run.config))
     assert written["hashes"] == {"ingest": record.ingest_hash, "select": record.select_hash, "emit": record.emit_hash}
     assert written["pipeline"]["plan"]["rows_per_shard"] == 10_000
-    assert written["outcome"]["timeout_s"] == 20.0
+    assert written["outcome"]["fetch"]["timeout_s"] == 20.0
     assert written["versions"]["pyarrow"][0].isdigit()
     (folder / "again.yaml").write_text(yaml.safe_dump(written["pipeline"]))
     assert load(folder / "again.yaml").fetch == FetchOptions()
