@@ -96,7 +96,7 @@ def test_no_samples_are_no_work(shared: Sandbox) -> None:
         (b"answer:70", Reason.DECODE_OOM, "over the memory limit"),
         (b"raise:a bug", Reason.INTERNAL, "breaks: RuntimeError: a bug"),
         (b"corrupt:no marker", Reason.CORRUPT, "no marker"),
-        (b"array", Reason.INTERNAL, "JSONEncodeError: Type is not JSON serializable: set"),
+        (b"array", Reason.INTERNAL, "TypeError: Type is not JSON serializable: set"),
     ],
 )
 def test_a_sample_that_breaks_its_decoder_costs_that_sample_only(
