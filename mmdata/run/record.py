@@ -65,7 +65,8 @@ class Record:
             "hashes": {"ingest": self.ingest_hash, "select": self.select_hash, "emit": self.emit_hash},
             "versions": old["versions"] if old else {name: _version(name) for name in RECORDED},
         }
-        if new != old:
+        # A new port or number of workers is no reason to touch a finished run.
+        if old is None or any(new[part] != old.get(part) for part in ("semantic", "outcome", "hashes")):
             text = yaml.safe_dump(new, sort_keys=False, allow_unicode=True)
             storage.write_whole(self._run.config, text.encode())
 
