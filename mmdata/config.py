@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -274,8 +274,3 @@ def _index(items: list[Any], step: str, override: str) -> int:
     if step in names:
         return names.index(step)
     raise ConfigError(f"{override}: {step}: found {len(items)} entries: {', '.join(names)}{nearest(step, names)}")
-
-
-def option_names(cls: Any) -> list[str]:
-    """Names of the options of a class, as written in the file."""
-    return [field.name for field in fields(cls)]

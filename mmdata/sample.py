@@ -10,6 +10,16 @@ from mmdata.errors import Reason, Status
 
 RAW = "raw"  # the part that holds the bytes as they came from the source, until a decoder has read them
 IMAGE_PARTS = ("jpg", "png", "webp")  # the extensions a picture may have in a shard
+SOUND_PARTS = ("flac", "wav")
+PART_GROUPS = {  # what stages read and write, as patterns of part names
+    "raw": re.compile(r"raw"),
+    "image": re.compile("|".join(IMAGE_PARTS)),
+    "frames": re.compile(r"\d{3,}\.jpg"),
+    "video": re.compile(r"mp4"),
+    "sound": re.compile("|".join(SOUND_PARTS)),
+    "mel": re.compile(r"mel\.npy"),
+    "mfcc": re.compile(r"mfcc\.npy"),
+}
 DETAIL_CHARS = 200
 
 _SOURCE_NAME = re.compile(r"[a-z0-9-]+")
@@ -43,12 +53,31 @@ class Sample:
         """Extension of the part that holds the decoded picture, or None before it is decoded."""
         return next((part for part in IMAGE_PARTS if part in self.parts), None)
 
+    @property
+    def frame_parts(self) -> list[str]:
+        """Names of the frames, in their order."""
+        return sorted((part for part in self.parts if PART_GROUPS["frames"].fullmatch(part)), key=_number)
+
+    @property
+    def sound_part(self) -> str | None:
+        """Extension of the part that holds the sound, or None before there is one."""
+        return next((part for part in SOUND_PARTS if part in self.parts), None)
+
+    def has(self, name: str) -> bool:
+        """True where it has a part of the group; a column is the stage's own matter, so always true for its name."""
+        pattern = PART_GROUPS.get(name)
+        return pattern is None or any(pattern.fullmatch(part) for part in self.parts)
+
     def end(self, reason: Reason, detail: str = "") -> None:
         """Set why this sample goes no further and let go of its bytes. The first reason stays."""
         if self.is_ok:
             self.reason = reason
             self.detail = clean_detail(detail)
             self.parts.clear()
+
+
+def _number(part: str) -> int:
+    return int(part.partition(".")[0])
 
 
 def clean_detail(text: str) -> str:

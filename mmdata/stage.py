@@ -7,6 +7,8 @@ from typing import ClassVar, Protocol
 
 from mmdata.sample import Sample
 
+OWN = "own"  # a column for stages that read it: the source's own columns, {name: plain value}; in no ledger
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -20,16 +22,19 @@ class Stage(Protocol):
     """One step over a batch. Every key given comes back, or is the parent of keys that do.
 
     A stage is a dataclass whose fields are its YAML options. It never removes a sample: it calls `sample.end(reason)`
-    or raises SampleError while it works on a single one. It is given only samples that are ok and have what it reads.
+    or raises SampleError while it works on a single one. It is given only samples of its modalities that are ok and
+    have the parts it reads.
     The runner owns try/except, timing, counters and the check that no key is lost.
 
-    reads, writes: parts or columns; "image" stands for the picture part, whichever extension it has.
+    modalities: of the samples it is for; others pass by.
+    reads, writes: columns, or groups of parts as in `sample.PART_GROUPS`: "image", "frames", "sound", ...
     version: raised when the same options give other bytes; part of the config hash.
     isolated: True where it parses bytes of strangers; it then runs in a disposable child process with limits.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
+    modalities: ClassVar[frozenset[str]]
     reads: ClassVar[frozenset[str]]
     writes: ClassVar[frozenset[str]]
     isolated: ClassVar[bool]

@@ -24,6 +24,7 @@ class ChannelStats:
 
     name: ClassVar[str] = "channel_stats"
     version: ClassVar[int] = 1
+    modalities: ClassVar[frozenset[str]] = frozenset({"image_text"})
     reads: ClassVar[frozenset[str]] = frozenset({"image"})
     writes: ClassVar[frozenset[str]] = frozenset({"channel_mean", "channel_std"})
     isolated: ClassVar[bool] = True  # with keep_original these are still a stranger's bytes

@@ -35,6 +35,7 @@ class DecodeImage:
 
     name: ClassVar[str] = "decode_image"
     version: ClassVar[int] = 1
+    modalities: ClassVar[frozenset[str]] = frozenset({"image_text"})
     reads: ClassVar[frozenset[str]] = frozenset({RAW})
     writes: ClassVar[frozenset[str]] = frozenset(
         {"image", "width_px", "height_px", "original_width_px", "original_height_px"}

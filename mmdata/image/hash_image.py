@@ -30,6 +30,7 @@ class HashImage:
 
     name: ClassVar[str] = "hash_image"
     version: ClassVar[int] = 1
+    modalities: ClassVar[frozenset[str]] = frozenset({"image_text"})
     reads: ClassVar[frozenset[str]] = frozenset({"image"})
     writes: ClassVar[frozenset[str]] = frozenset({"phash"})
     isolated: ClassVar[bool] = True  # with keep_original these are still a stranger's bytes

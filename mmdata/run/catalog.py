@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mmdata.config import Entry, FetchOptions, Pipeline
 from mmdata.errors import ConfigError
 from mmdata.options import build, nearest
+from mmdata.sample import RAW
+from mmdata.stage import OWN
 
 if TYPE_CHECKING:
     from mmdata.select.rules import Rule
@@ -38,7 +40,7 @@ RULES = {
 }
 
 # What ingest gives every stage to begin with, and every rule: common columns, always there.
-FETCHED = frozenset({"raw", "caption", "url", "bytes", "raw_sha256", "language"})
+FETCHED = frozenset({RAW, OWN, "caption", "url", "bytes", "raw_sha256", "language"})
 LOCAL_MODEL = "local-dir:"
 
 

@@ -23,6 +23,7 @@ from mmdata.sample import RAW, Sample, clean_detail
 
 LENGTH = struct.Struct(">I")
 OUT_OF_MEMORY_EXIT = 12  # exit code of a child for which one sample is too much before or after its stages
+FILE_MODALITIES = {"video_text", "audio_text"}  # their programs read a file in memory, which counts as one written
 _PR_SET_PDEATHSIG = 1
 
 
@@ -59,8 +60,8 @@ def run_stages(stages: Sequence[Any], sample: Sample) -> tuple[list[Sample], dic
     """
     samples, seconds = [sample], dict[str, float]()
     for stage in stages:
-        given = [s for s in samples if s.is_ok and has_parts(s, stage.reads)]
-        rest = [s for s in samples if not (s.is_ok and has_parts(s, stage.reads))]
+        given = [s for s in samples if takes(stage, s)]
+        rest = [s for s in samples if not takes(stage, s)]
         if not given:
             continue
         start = time.perf_counter()
@@ -76,11 +77,10 @@ def run_stages(stages: Sequence[Any], sample: Sample) -> tuple[list[Sample], dic
     return samples, seconds
 
 
-def has_parts(sample: Sample, reads: frozenset[str]) -> bool:
-    """True where the sample has the parts that a stage reads; columns are the stage's own matter."""
-    if "raw" in reads and "raw" not in sample.parts:
-        return False
-    return "image" not in reads or sample.image_part is not None
+def takes(stage: Any, sample: Sample) -> bool:
+    """True where the sample is ok, of the stage's modalities, and has the parts that it reads."""
+    is_for = sample.is_ok and sample.columns.get("modality") in stage.modalities
+    return is_for and all(sample.has(name) for name in stage.reads)
 
 
 def _end_all(samples: Sequence[Sample], reason: Reason, detail: str) -> None:
@@ -105,7 +105,8 @@ def main() -> None:
         stage = load_class(STAGES.get(name, name))(**options)
         stage.setup()
         stages.append(stage)
-    _limit(settings["memory_bytes"], settings["cpu_s"])
+    needs_files = any(stage.modalities & FILE_MODALITIES for stage in stages)
+    _limit(settings["memory_bytes"], settings["cpu_s"], settings["memory_bytes"] if needs_files else 0)
     try:
         _answer(stdin, stdout, stages)
     except MemoryError:
@@ -149,15 +150,15 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _limit(memory_bytes: int, cpu_s: int) -> None:
-    """Limits of this process from here on: memory beyond what it has now, CPU time, no files written, no core dump."""
+def _limit(memory_bytes: int, cpu_s: int, file_bytes: int) -> None:
+    """Limits of this process from here on: memory beyond what it has now, CPU time, size of files, no core dump."""
     with open("/proc/self/statm") as file:
         now_bytes = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now_bytes + memory_bytes,) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 
 
 if __name__ == "__main__":

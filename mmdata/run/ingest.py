@@ -13,6 +13,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import pyarrow as pa
 
 from mmdata.config import Pipeline
@@ -23,11 +24,11 @@ from mmdata.fetch.engine import fetch_all
 from mmdata.fetch.links import Fetched, Link, check_bytes
 from mmdata.options import ROLES, values_of
 from mmdata.run.catalog import Resolved, resolve
-from mmdata.run.child import has_parts, run_stages
+from mmdata.run.child import run_stages, takes
 from mmdata.run.plan import ShardPlan
 from mmdata.run.sandbox import Sandbox, kept_sandbox
 from mmdata.run.spool import Spool
-from mmdata.sample import RAW, Sample, sample_key
+from mmdata.sample import RAW, Sample, root_key, sample_key
 from mmdata.shards import ledger
 from mmdata.shards.attempt import AttemptFiles, scratch_for
 from mmdata.shards.commits import Commit
@@ -35,7 +36,7 @@ from mmdata.shards.folders import RunFolder
 from mmdata.shards.tar import TarWriter
 from mmdata.sources.media import MediaPlace, MediaReader
 from mmdata.sources.rows import ROW_FIELDS
-from mmdata.stage import Stage
+from mmdata.stage import OWN, Stage
 
 MIN_ROWS_FOR_BUDGET = 20  # of fewer rows, no share tells an outage from bad luck
 
@@ -73,9 +74,7 @@ def ingest_shard(job: IngestJob) -> Commit:
         counters.bytes_in = sum(sample.columns.get("bytes") or 0 for sample in finished)
         _check_budget(finished, job.pipeline.run.max_transient_share)
         order = {key: place for place, key in enumerate(_keys(rows, job.plan.source))}
-        finished.sort(
-            key=lambda sample: (order.get(sample.key, order.get(sample.key.rpartition("_")[0], 0)), sample.key)
-        )
+        finished.sort(key=lambda sample: (order[root_key(sample.key)], sample.key))
         with files.open(job.run.relative(job.run.staged(job.plan.shard))) as file:
             tar = TarWriter(file.unhashed())
             for sample in finished:
@@ -83,7 +82,8 @@ def ingest_shard(job: IngestJob) -> Commit:
                     tar.add(sample.key, spool.parts(sample.key))
             counters.bytes_out, sha256 = tar.close()
             file.trust(counters.bytes_out, sha256)
-        table = ledger.table_of(finished, _own_columns(rows, finished, job.plan.source), job.plan.modality)
+        written = {name for stage in resolved.stages for name in stage.writes}
+        table = ledger.table_of(finished, _own_columns(rows, finished, job.plan.source), job.plan.modality, written)
         files.put(job.run.relative(job.run.ledger(job.plan.shard)), ledger.parquet_bytes(table))
         counters.seconds = time.perf_counter() - start
     return Commit(
@@ -107,9 +107,18 @@ def _own_columns(rows: pa.Table, finished: Sequence[Sample], source: str) -> pa.
     """The source's own columns, one row a finished sample (children repeat their parent's)."""
     own = [name for name in rows.column_names if name not in ROW_FIELDS.names and name != "number"]
     place = {key: index for index, key in enumerate(_keys(rows, source))}
-    indices = [place[s.key] if s.key in place else place[s.key.rpartition("_")[0]] for s in finished]
+    indices = [place[root_key(sample.key)] for sample in finished]
     table: pa.Table = rows.select(own).take(pa.array(indices, pa.int64()))
     return table
+
+
+def _owns(rows: pa.Table) -> Iterator[dict[str, Any]]:
+    """The source's own columns of every row as plain values, for stages that read them."""
+    own = [name for name in rows.column_names if name not in ROW_FIELDS.names and name != "number"]
+    if not own:
+        yield from ({} for _ in range(rows.num_rows))
+    for row in rows.select(own).to_pylist():
+        yield orjson.loads(orjson.dumps(row, default=str))
 
 
 def _check_budget(samples: Sequence[Sample], limit: float) -> None:
@@ -126,8 +135,11 @@ def _samples(rows: pa.Table, job: IngestJob, resolved: Resolved) -> Iterator[Sam
     """A sample for every row, in the order its bytes come in: with its part `raw`, or with the reason why not."""
     linked: dict[str, tuple[Sample, Link]] = {}
     stored: list[tuple[Sample, MediaPlace, str | None]] = []
-    for row in rows.select([*ROW_FIELDS.names, "number"]).to_pylist():
+    owns = _owns(rows) if any(OWN in stage.reads for stage in resolved.stages) else itertools.repeat(None)
+    for row, own in zip(rows.select([*ROW_FIELDS.names, "number"]).to_pylist(), owns, strict=False):
         sample = _sample(row, job.plan)
+        if own is not None:
+            sample.columns[OWN] = own
         if row["row_error"]:
             sample.end(Reason.ROW_ERROR, row["row_error"])
             yield sample
@@ -230,8 +242,8 @@ def _staged(
 
 
 def _through(batch: list[Sample], stages: list[Stage], sandbox: Sandbox | None, counters: Counters) -> list[Sample]:
-    given = [s for s in batch if s.is_ok and any(has_parts(s, stage.reads) for stage in stages)]
-    rest = [s for s in batch if not (s.is_ok and any(has_parts(s, stage.reads) for stage in stages))]
+    given = [s for s in batch if any(takes(stage, s) for stage in stages)]
+    rest = [s for s in batch if not any(takes(stage, s) for stage in stages)]
     seconds: dict[str, float] = {}
     if sandbox is not None:
         sandbox.seconds = seconds

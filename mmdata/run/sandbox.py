@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -155,6 +156,7 @@ class _Child:
             env=environment,
             cwd="/",
             bufsize=0,
+            start_new_session=True,  # programs that it starts end with it
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -227,7 +229,8 @@ class _Child:
         return ChildDied(Reason.DECODE_CRASHED, f"the decoder ended with {name}")
 
     def close(self) -> None:
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:

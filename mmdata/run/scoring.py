@@ -15,6 +15,7 @@ from mmdata.config import Pipeline
 from mmdata.counters import Counters, check_law
 from mmdata.errors import ShardError
 from mmdata.run.catalog import resolve
+from mmdata.run.child import takes
 from mmdata.sample import Sample
 from mmdata.shards import ledger, storage, tar
 from mmdata.shards.attempt import AttemptFiles, scratch_for
@@ -22,7 +23,7 @@ from mmdata.shards.commits import Commit
 from mmdata.shards.folders import RunFolder
 from mmdata.stage import Stage
 
-READS_COLUMNS = ["key", "status", "caption", "language", "width_px", "height_px"]
+READS_COLUMNS = {"key", "status", "modality", "caption", "language", "width_px", "height_px"}
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,17 @@ class ScoreWorker:
     def score(self, job: ScoreJob) -> Commit:
         """Do one shard; returns what its commit record would say."""
         start = time.perf_counter()
-        table = ledger.read(job.run.ledger(job.shard), READS_COLUMNS)
+        table = ledger.read(job.run.ledger(job.shard))
+        table = table.select([name for name in table.column_names if name in READS_COLUMNS | self._scorer.reads])
         counters = Counters()
         folder = job.run.relative(job.run.attempt(job.attempt))
         with scratch_for(job.run.root, folder) as scratch:
             files = AttemptFiles(job.run.root, folder, scratch)
             staged = storage.local_copy(job.run.staged(job.shard), scratch)
-            scored = score_samples(self._scorer, staged_samples(staged, table), counters)
-            keys, statuses = table["key"].to_pylist(), table["status"].to_pylist()
-            given = [key for key, status in zip(keys, statuses, strict=True) if status == "ok"]
+            given: list[str] = []
+            scored = score_samples(self._scorer, self._taken(staged_samples(staged, table), given), counters)
             check_law(f"{job.scorer} of shard {job.shard}", given, list(scored.values()))
+            keys = table["key"].to_pylist()
             data = ledger.parquet_bytes(scores_table(keys, scored, self._scorer))
             files.put(job.run.relative(job.run.scores(job.scorer, job.shard)), data)
         counters.samples = len(scored)
@@ -74,6 +76,13 @@ class ScoreWorker:
             files=tuple(files.records),
             counts=counters.to_json(),
         )
+
+    def _taken(self, samples: Iterator[Sample], given: list[str]) -> Iterator[Sample]:
+        """The samples that are for this scorer; notes their keys."""
+        for sample in samples:
+            if takes(self._scorer, sample):
+                given.append(sample.key)
+                yield sample
 
 
 def staged_samples(staged: Path, table: pa.Table) -> Iterator[Sample]:
@@ -115,10 +124,12 @@ def scores_table(keys: Sequence[str], scored: dict[str, Sample], scorer: Stage) 
 
 
 def _array(values: list[Any]) -> pa.Array:
-    """float32 for numbers; fixed-size float16 lists for embeddings."""
+    """float32 for numbers, text as it is, fixed-size float16 lists for embeddings."""
     first = next((value for value in values if value is not None), None)
     if first is None:
         return pa.nulls(len(values))  # a shard of which nothing could be scored: goes with any other shard's type
+    if isinstance(first, str):
+        return pa.array(values, pa.string())
     if not isinstance(first, np.ndarray):
         return pa.array(values, pa.float32())
     width = len(first)

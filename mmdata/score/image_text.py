@@ -49,6 +49,7 @@ class ImageText:
 
     name: ClassVar[str] = "image_text"
     version: ClassVar[int] = 1
+    modalities: ClassVar[frozenset[str]] = frozenset({"image_text"})
     reads: ClassVar[frozenset[str]] = frozenset({"image", "caption"})
     writes: ClassVar[frozenset[str]] = frozenset({"clip_similarity", "image_embedding", "text_embedding"})
     isolated: ClassVar[bool] = False

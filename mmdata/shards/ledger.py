@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -44,9 +44,44 @@ IMAGE = pa.schema(
         ("channel_std", pa.list_(pa.float32(), 3)),
     ]
 )
-BY_MODALITY = {"image_text": IMAGE}
-MODALITIES = ("image_text", "video_text", "audio_text", "interleaved", "instruct")
-RESERVED = {*COMMON.names, *IMAGE.names}
+VIDEO = pa.schema(
+    [
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("original_width_px", pa.int32()),
+        ("original_height_px", pa.int32()),
+        ("duration_s", pa.float64()),
+        ("fps", pa.float64()),
+        ("num_frames", pa.int32()),
+        ("sample_rate_hz", pa.int32()),  # of the sound track; null without one
+        ("num_mel_frames", pa.int32()),
+    ]
+)
+AUDIO = pa.schema([("duration_s", pa.float64()), ("sample_rate_hz", pa.int32()), ("num_mel_frames", pa.int32())])
+DOCUMENT = pa.schema(
+    [
+        ("num_images", pa.int32()),
+        ("messages", pa.string()),  # JSON: [{"role": ..., "content": [{"type": "text", "text": ...}, ...]}]
+    ]
+)
+BY_MODALITY = {
+    "image_text": IMAGE,
+    "video_text": VIDEO,
+    "audio_text": AUDIO,
+    "interleaved": DOCUMENT,
+    "instruct": DOCUMENT,
+}
+MODALITIES = tuple(BY_MODALITY)
+# What stages of the pipeline file may add: in a ledger only where a stage that writes it is configured.
+ANNOTATIONS: dict[str, pa.DataType] = {
+    # video
+    # audio
+    # text
+    # documents
+    # privacy
+}
+RESERVED = {*COMMON.names, *ANNOTATIONS, *(name for schema in BY_MODALITY.values() for name in schema.names)}
+_MODALITY = b"mmdata.modality"
 
 
 def own_name(column: str) -> str:
@@ -54,16 +89,29 @@ def own_name(column: str) -> str:
     return f"src_{column}" if column in RESERVED or column.startswith("src_") else column
 
 
-def schema_of(modality: str, own: pa.Schema) -> pa.Schema:
-    """Schema of a shard's ledger: common columns, those of the modality, the source's own (already renamed)."""
-    return pa.schema([*COMMON, *BY_MODALITY[modality], *own])
+def schema_of(modality: str, own: pa.Schema, written: Collection[str] = ()) -> pa.Schema:
+    """Schema of a shard's ledger: common columns, those of the modality, annotations, the source's own (renamed).
+
+    written: what the stages of the pipeline write.
+    """
+    fixed = BY_MODALITY[modality]
+    added = [(name, kind) for name, kind in ANNOTATIONS.items() if name in written and name not in fixed.names]
+    return pa.schema([*COMMON, *fixed, *pa.schema(added), *own], metadata={_MODALITY: modality.encode()})
 
 
-def table_of(samples: Sequence[Sample], own: pa.Table, modality: str) -> pa.Table:
+def modality_of(schema: pa.Schema) -> str:
+    """The modality of a ledger. Raises ShardError where the file says none."""
+    modality: str = (schema.metadata or {}).get(_MODALITY, b"").decode()
+    if modality not in BY_MODALITY:
+        raise ShardError(f"a ledger of modality {modality!r}, allowed are {', '.join(BY_MODALITY)}")
+    return modality
+
+
+def table_of(samples: Sequence[Sample], own: pa.Table, modality: str, written: Collection[str] = ()) -> pa.Table:
     """The ledger of samples in input order; `own` is row-aligned with them and holds the source's own columns."""
-    schema = schema_of(modality, own.schema)
+    schema = schema_of(modality, own.schema, written)
     arrays = []
-    for field in (*COMMON, *BY_MODALITY[modality]):
+    for field in list(schema)[: len(schema) - own.num_columns]:
         match field.name:
             case "key":
                 values: list[Any] = [sample.key for sample in samples]

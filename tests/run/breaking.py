@@ -26,6 +26,7 @@ class Breaks:
 
     name: ClassVar[str] = "breaks"
     version: ClassVar[int] = 1
+    modalities: ClassVar[frozenset[str]] = frozenset({"image_text"})
     reads: ClassVar[frozenset[str]] = frozenset({"raw"})
     writes: ClassVar[frozenset[str]] = frozenset({"pid"})
     isolated: ClassVar[bool] = True
@@ -121,6 +122,7 @@ class Cuts:
 
     name: ClassVar[str] = "cuts"
     version: ClassVar[int] = 1
+    modalities: ClassVar[frozenset[str]] = frozenset({"image_text"})
     reads: ClassVar[frozenset[str]] = frozenset({"raw"})
     writes: ClassVar[frozenset[str]] = frozenset()
     isolated: ClassVar[bool] = True

@@ -27,10 +27,10 @@ import sys
 from mmdata.run.sandbox import Sandbox
 from mmdata.sample import Sample
 with Sandbox([("tests.run.breaking:Breaks", {})], timeout_s=600, memory_mb=64) as sandbox:
-    (sample,) = sandbox.process([Sample("a-000000000001", {"raw": b"fine"})])
+    (sample,) = sandbox.process([Sample("a-000000000001", {"raw": b"fine"}, {"modality": "image_text"})])
     print(sample.columns["pid"], flush=True)
     if sys.argv[1] == "busy":
-        sandbox.process([Sample("a-000000000002", {"raw": b"hang"})])
+        sandbox.process([Sample("a-000000000002", {"raw": b"hang"}, {"modality": "image_text"})])
     sys.stdin.read()
 """
 
@@ -49,7 +49,10 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def _samples(*raws: bytes) -> list[Sample]:
-    return [Sample(sample_key("pictures", number), {"raw": raw}, {"row": number}) for number, raw in enumerate(raws)]
+    return [
+        Sample(sample_key("pictures", number), {"raw": raw}, {"row": number, "modality": "image_text"})
+        for number, raw in enumerate(raws)
+    ]
 
 
 def _reasons(samples: Sequence[Sample]) -> list[str]:
@@ -223,9 +226,10 @@ def test_children_of_a_sample_come_back_in_its_place() -> None:
 
 
 def test_a_sample_without_what_the_stages_read_passes_unchanged(shared: Sandbox) -> None:
-    sample = Sample(sample_key("pictures", 1), {"jpg": b"1"}, {"row": 1})
+    columns = {"row": 1, "modality": "image_text"}
+    sample = Sample(sample_key("pictures", 1), {"jpg": b"1"}, dict(columns))
     (done,) = shared.process([sample])
-    assert (done.key, done.parts, done.columns, done.reason) == (sample.key, {"jpg": b"1"}, {"row": 1}, Reason.OK)
+    assert (done.key, done.parts, done.columns, done.reason) == (sample.key, {"jpg": b"1"}, columns, Reason.OK)
 
 
 def test_closing_leaves_no_process_and_may_be_done_twice() -> None:
