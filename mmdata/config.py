@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import annotated_types as at
 import yaml
 
+from mmdata.augment import AUGMENTS
 from mmdata.errors import ConfigError
 from mmdata.options import build, nearest, operational, outcome, semantic, values_of
 from mmdata.sample import is_source_name
@@ -67,6 +68,9 @@ class EmitOptions:
     val_share: Share = semantic(0.01)
     window_shards: Positive = semantic(16)  # samples change places within this many staged shards
     normalise: Literal["clip", "imagenet", "half"] = semantic("clip")  # mean and std that the card tells loaders to use
+    # How the copies of repeated samples differ, by kind; options as in mmdata/augment.py. Empty: they do not.
+    augment: dict[str, dict[str, Any] | None] = semantic(factory=dict)
+    release_staged: bool = operational(False)  # free staged media once its window is written and verified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,10 +190,21 @@ def _pipeline(path: Path, tree: dict[str, Any]) -> Pipeline:
         stages=_entries(path, "stages", tree.get("stages")),
         score=_entries(path, "score", tree.get("score")),
         select=_entries(path, "select", tree.get("select")),
-        emit=build(EmitOptions, tree.get("emit"), f"{path}: emit"),
+        emit=_emit(build(EmitOptions, tree.get("emit"), f"{path}: emit"), f"{path}: emit"),
         run=build(RunOptions, tree.get("run"), f"{path}: run"),
         notes=notes,
     )
+
+
+def _emit(options: EmitOptions, where: str) -> EmitOptions:
+    """The same with all options of `augment` filled in, so that a default written out gives the same hash."""
+    filled: dict[str, dict[str, Any] | None] = {}
+    for kind, values in sorted(options.augment.items()):
+        if kind not in AUGMENTS:
+            known = f"{nearest(kind, AUGMENTS)}; allowed: {', '.join(AUGMENTS)}"
+            raise ConfigError(f"{where}.augment.{kind}: there is no such augmentation{known}")
+        filled[kind] = values_of(build(AUGMENTS[kind], values, f"{where}.augment.{kind}"), "semantic")
+    return replace(options, augment=filled)
 
 
 def _sources(path: Path, tree: Any) -> dict[str, Entry]:

@@ -16,6 +16,7 @@ FLOORS = [  # a file may import lower floors and its own folder, nothing else
     {"errors"},
     {"sample"},
     {"options"},
+    {"augment"},
     {"stage", "config", "counters"},
     {"shards"},
     {"sources", "fetch"},
