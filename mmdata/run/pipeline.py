@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from mmdata.config import Pipeline, load
-from mmdata.counters import Counters
-from mmdata.emit.report import ReportInput, ShardFiles, write_report
-from mmdata.emit.verify import verify
 from mmdata.errors import ConfigError
 from mmdata.run.catalog import resolve
 from mmdata.run.cluster import RayExecutor
-from mmdata.run.dataset import Selection, emit_part, select_part
 from mmdata.run.driver import Driver
 from mmdata.run.funnel import print_funnel
 from mmdata.run.funnel import print_status as show_status
@@ -59,6 +54,8 @@ def run_pipeline(path: str, overrides: Sequence[str], places: Places, until: str
     def make_executor() -> Executor:
         if places.in_process:
             return LocalExecutor(pipeline.run.attempts)
+        # Ray takes seconds to start, and most of that time in other processes.
+        threading.Thread(target=_import_later_parts, daemon=True).start()
         return RayExecutor(pipeline.run, places.ray_address)
 
     progress = Progress(run)
@@ -69,8 +66,16 @@ def run_pipeline(path: str, overrides: Sequence[str], places: Places, until: str
     print_funnel(progress.status(), facts)
 
 
+def _import_later_parts() -> None:
+    """Import what only the parts after ingest need; half a second of every run where it is waited for."""
+    import mmdata.run.dataset
+    import mmdata.run.report_part  # noqa: F401
+
+
 def _carry_out(driver: Driver, wanted: Sequence[str], dataset: str) -> dict[str, str]:
     """Do the parts in order; returns what to tell the user at the end."""
+    from mmdata.run.dataset import emit_part, select_part
+
     counters = driver.ingest()
     scores = driver.score() if "score" in wanted else {}
     if len(driver.plan.shards) <= driver.pipeline.emit.window_shards:
@@ -78,8 +83,10 @@ def _carry_out(driver: Driver, wanted: Sequence[str], dataset: str) -> dict[str,
     selection = select_part(driver) if "select" in wanted else None
     version, digest = emit_part(driver, selection, dataset) if selection and "emit" in wanted else (None, "")
     report = driver.run.report
-    if "report" in wanted and selection and not _shows(report, digest):
-        write_report(_report(driver, selection, version.dataset if version else None, digest, counters, scores), report)
+    if "report" in wanted and selection:
+        from mmdata.run.report_part import report_part
+
+        report_part(driver, selection, version.dataset if version else None, digest, counters, scores)
     facts = {"run": driver.run.root}
     if version is not None:
         facts |= {"dataset": version.dataset, "digest": digest}
@@ -88,47 +95,10 @@ def _carry_out(driver: Driver, wanted: Sequence[str], dataset: str) -> dict[str,
     return {name: _near(text) for name, text in facts.items()}
 
 
-def _shows(report: str, digest: str) -> bool:
-    """True where the page is there and is of the dataset with this digest."""
-    try:
-        return digest.encode() in storage.read_bytes(report)
-    except FileNotFoundError:
-        return False
-
-
 def _near(path: str) -> str:
     """A path below the working directory without the directory, as one would type it."""
     here = f"{Path.cwd()}/"
     return path.removeprefix(here)
-
-
-def _report(
-    driver: Driver,
-    selection: Selection,
-    dataset: str | None,
-    digest: str,
-    counters: Counters,
-    scores: dict[str, Counters],
-) -> ReportInput:
-    pipeline = driver.pipeline
-    shards = [ShardFiles(s.shard, s.ledger, dict(s.scores), s.selection, s.staged) for s in selection.shards]
-    thresholds = {
-        column: {bound: float(limits[bound]) for bound in ("min", "max") if limits.get(bound) is not None}
-        for entry in pipeline.select
-        if entry.name == "thresholds"
-        for column, limits in entry.options.items()
-    }
-    return ReportInput(
-        name=pipeline.name,
-        dataset=Path(dataset).name if dataset else None,
-        digest=digest or None,
-        shards=shards,
-        counters=counters,
-        score_counters=scores,
-        thresholds=thresholds,
-        config_yaml=yaml.safe_dump(pipeline.to_yaml(), sort_keys=False, allow_unicode=True),
-        notes=pipeline.notes,
-    )
 
 
 def describe(path: str, overrides: Sequence[str]) -> str:
@@ -167,6 +137,8 @@ def print_status(run: str) -> None:
 
 def verify_dataset(dataset: str) -> str:
     """One line about a dataset that is whole. Raises DamageError with every problem, ConfigError where it is none."""
+    from mmdata.emit.verify import verify
+
     if not storage.exists(DatasetFolder(dataset).manifest):
         raise ConfigError(f"{dataset}: found no manifest.json; allowed is the folder of a finished dataset")
     verify(dataset)
