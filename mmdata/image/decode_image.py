@@ -13,11 +13,11 @@ import annotated_types as at
 from mmdata.errors import Reason, SampleError
 from mmdata.image import jpeg, png, webp
 from mmdata.image.colour import to_srgb
-from mmdata.image.geometry import Geometry, plan
 from mmdata.image.header import Header
 from mmdata.image.read import read_header, read_pixels
-from mmdata.image.resample import TAPS_FROM, TAPS_FROM_REDUCED, resample
-from mmdata.image.write import DEFAULT_QUALITY, crop_or_pad, turn_upright, write
+from mmdata.media.geometry import Geometry, plan
+from mmdata.media.resample import TAPS_FROM, TAPS_FROM_REDUCED, resample
+from mmdata.media.write import DEFAULT_QUALITY, crop_or_pad, turn_upright, write
 from mmdata.options import operational, semantic
 from mmdata.sample import RAW, Sample
 from mmdata.stage import Resources

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdata.image.geometry import MODES, plan
 from mmdata.image.read import read_header
+from mmdata.media.geometry import MODES, plan
 from tests.image import pictures as p
-
-sides = st.integers(1, 3000)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries that img2dataset calls
@@ -32,24 +30,6 @@ def test_sizes_are_those_of_img2dataset(decode, mode, only_if_bigger):
         assert error is None
         assert [sample.columns[name] for name in columns] == want
         assert p.load(sample.parts["jpg"]).size == tuple(want[:2])
-
-
-@given(sides, sides, st.integers(1, 1024), st.booleans())
-def test_each_mode_keeps_its_promise(width, height, side, only):
-    kept = plan(width, height, "no", side, only)
-    assert (kept.out_width, kept.out_height) == (width, height)
-    for mode, measure in (("keep_ratio", min), ("keep_ratio_largest", max)):
-        geometry = plan(width, height, mode, side, only)
-        if only and measure(width, height) <= side:
-            assert (geometry.out_width, geometry.out_height) == (width, height)
-        else:
-            assert measure(geometry.out_width, geometry.out_height) == side
-            scale = side / measure(width, height)
-            assert abs(geometry.width - max(1, width * scale)) <= 0.5 + 1e-6
-            assert abs(geometry.height - max(1, height * scale)) <= 0.5 + 1e-6
-    for mode in ("center_crop", "border"):
-        geometry = plan(width, height, mode, side, False)
-        assert (geometry.out_width, geometry.out_height) == (side, side)
 
 
 def test_the_border_is_white_and_the_picture_in_its_middle(decode):

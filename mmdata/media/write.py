@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdata.image.geometry import Geometry
+from mmdata.media.geometry import Geometry
 
 Pixels = NDArray[np.uint8]
 
