@@ -29,6 +29,12 @@ STAGES = {
     "decode_image": "mmdata.image.decode_image:DecodeImage",
     "hash_image": "mmdata.image.hash_image:HashImage",
     "channel_stats": "mmdata.image.channel_stats:ChannelStats",
+    "clean_text": "mmdata.text.clean_text:CleanText",
+    "language": "mmdata.text.language:Language",
+    "text_stats": "mmdata.text.text_stats:TextStats",
+    "caption_rules": "mmdata.text.caption_rules:CaptionRules",
+    "text_hash": "mmdata.text.text_hash:TextHash",
+    "tokenise": "mmdata.text.tokenise:Tokenise",
 }
 SCORERS = {
     "image_text": "mmdata.score.image_text:ImageText",

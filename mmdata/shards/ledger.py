@@ -77,8 +77,23 @@ ANNOTATIONS: dict[str, pa.DataType] = {
     # video
     # audio
     # text
+    "caption_original": pa.string(),
+    "language_confidence": pa.float32(),
+    "text_chars": pa.int32(),
+    "text_words": pa.int32(),
+    "text_tokens": pa.int32(),
+    "token_ids": pa.list_(pa.int32()),
+    "text_repetition_share": pa.float32(),
+    "text_caps_share": pa.float32(),
+    "text_punctuation_share": pa.float32(),
+    "text_digit_share": pa.float32(),
+    "text_stop_share": pa.float32(),
+    "caption_flags": pa.string(),
+    "caption_hash": pa.uint64(),
+    "caption_simhash": pa.uint64(),
     # documents
     # privacy
+    "faces": pa.int32(),
 }
 RESERVED = {*COMMON.names, *ANNOTATIONS, *(name for schema in BY_MODALITY.values() for name in schema.names)}
 _MODALITY = b"mmdata.modality"

@@ -1,0 +1,1 @@
+"""Captions: cleaning, language, statistics, rules, hashes, tokens, augmentation. One stage a file."""
