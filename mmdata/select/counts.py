@@ -13,11 +13,12 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class RuleCount:
-    """What one rule was given, and what it dropped by reason."""
+    """What one rule was given, what it dropped by reason, and what else it has to tell: plain values, few of them."""
 
     name: str
     given: int
     reasons: dict[str, int]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def dropped(self) -> int:
@@ -58,11 +59,17 @@ class SelectionCounts:
     def num_kept(self) -> int:
         return sum(count.rows for count in self.kept)
 
+    @property
+    def mixture(self) -> dict[str, Any]:
+        """What the last rule `mixture` says, for the trainer; empty without one."""
+        found = [dict(rule.facts) for rule in self.rules if rule.name == "mixture"]
+        return found[-1] if found else {}
+
     def to_json(self) -> dict[str, Any]:
         return {
             "rows": self.rows,
             "reasons": dict(sorted(self.reasons.items())),
-            "rules": [[rule.name, rule.given, dict(sorted(rule.reasons.items()))] for rule in self.rules],
+            "rules": [[r.name, r.given, dict(sorted(r.reasons.items())), dict(r.facts)] for r in self.rules],
             "kept": [[c.shard, c.modality, c.split, c.parts, c.rows, c.samples] for c in self.kept],
             "funnel": [[*place, number] for place, number in sorted(self.funnel.items())],
             "own": {modality: schema_text(schema) for modality, schema in sorted(self.own.items())},

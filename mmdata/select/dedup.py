@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from mmdata.errors import Reason
 from mmdata.options import semantic
-from mmdata.select.workspace import ID, Workspace, literal, quoted
+from mmdata.select.rules import Needs
+from mmdata.select.workspace import ID, Workspace, identity, literal, quoted
 
 _COLUMN = {"sha256": "raw_sha256", "url": "url"}
 _REASON = {"sha256": Reason.DUPLICATE_CONTENT, "url": Reason.DUPLICATE_URL}
@@ -27,11 +28,11 @@ class Dedup:
     by: Literal["sha256", "url"] = semantic("sha256")
     keep_best: str = semantic("")
 
-    def columns(self) -> frozenset[str]:
-        return frozenset({_COLUMN[self.by], *([self.keep_best] if self.keep_best else [])})
+    def needs(self) -> Needs:
+        return Needs(frozenset([self.keep_best] if self.keep_best else []), frozenset({_COLUMN[self.by]}))
 
     def apply(self, work: Workspace) -> None:
-        same = quoted(_COLUMN[self.by])
+        same = quoted(identity(_COLUMN[self.by]))
         best = ""
         if self.keep_best:
             best = quoted(self.keep_best)

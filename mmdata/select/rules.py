@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
+
+import pyarrow as pa
 
 from mmdata.errors import ConfigError
 from mmdata.options import nearest
 from mmdata.select.workspace import Workspace
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a rule takes from ledgers, scores and the rules before it, besides `key`; nothing else is loaded.
+
+    columns: loaded with their values. identities: columns of which it only asks whether two values are equal, loaded
+    as `workspace.identity(column)`. vectors: columns of embeddings, read by `work.vectors`. adds: columns it makes.
+    """
+
+    columns: frozenset[str] = frozenset()
+    identities: frozenset[str] = frozenset()
+    vectors: frozenset[str] = frozenset()
+    adds: Mapping[str, pa.DataType] = field(default_factory=dict)
+
+
 class Rule(Protocol):
-    """One rule. It ends rows with a reason of its own, or says how often they are repeated; it never adds rows.
+    """One rule. It ends rows with a reason of its own, says how often they are repeated, or adds a column.
 
     A rule is a frozen dataclass whose fields are its YAML options. A class whose options have free names has a
     `parse(options, where)` of its own. What it does depends on the rows, the options and the seed only: never on the
     order of rows, on threads, or on DuckDB's own hashes and random numbers.
 
-    version: raised when the same options decide otherwise; part of the config hash.
+    version: raised when the same options decide otherwise; part of the config hash. A class with options that are
+    files names them in `files: ClassVar[frozenset[str]]`.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
 
-    def columns(self) -> frozenset[str]:
-        """Columns of ledger or scores it reads, besides `key`; no others are loaded."""
+    def needs(self) -> Needs:
+        """What is loaded for it."""
 
     def apply(self, work: Workspace) -> None:
-        """Call `work.drop` (or `work.set_repeat`) with queries over the rows still kept."""
+        """Call `work.drop`, `work.set_repeat`, `work.group` or `work.add_column` with queries over the kept rows."""
 
 
 def check_columns(rules: Sequence[Rule], known: Iterable[str]) -> None:
     """Raise ConfigError for the first rule that reads a column there is not, naming the nearest and all there are."""
-    names = sorted(known)
+    names = set(known)
     for index, rule in enumerate(rules):
-        for column in sorted(rule.columns()):
+        needs = rule.needs()
+        where = f"select[{index}].{rule.name}"
+        for column in sorted({*needs.columns, *needs.identities, *needs.vectors} - {"key"}):
             if column not in names:
                 raise ConfigError(
-                    f"select[{index}].{rule.name}: {column}: no such column{nearest(column, names)}; "
-                    f"there are: {', '.join(names)}"
+                    f"{where}: {column}: no such column{nearest(column, names)}; there are: {', '.join(sorted(names))}"
                 )
+        for column in needs.adds:
+            if column.lower() in {name.lower() for name in names}:
+                raise ConfigError(f"{where}: column {column} is there already; give its column another name")
+        names |= set(needs.adds)

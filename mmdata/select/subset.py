@@ -10,6 +10,7 @@ import annotated_types as at
 
 from mmdata.errors import ConfigError, Reason
 from mmdata.options import build, semantic
+from mmdata.select.rules import Needs
 from mmdata.select.workspace import ID, Workspace, below_share_sql, literal, stable_hash_sql
 
 
@@ -33,8 +34,8 @@ class Subset:
             raise ConfigError(f"{where}: found {dict(options or {})!r}, allowed is one of share and count")
         return rule
 
-    def columns(self) -> frozenset[str]:
-        return frozenset()
+    def needs(self) -> Needs:
+        return Needs()
 
     def apply(self, work: Workspace) -> None:
         number = stable_hash_sql(work.seed, "subset", "key")

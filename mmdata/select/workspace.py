@@ -1,18 +1,21 @@
 """The rows still kept, as a DuckDB table that spills to disk, and what the rules decide about them.
 
 Table `kept` has one row per sample that is still in: `mmdata_id` (its place in the order of all rows), `key`, and the
-columns that the rules read. Memory stays under a limit whatever the number of rows: DuckDB
-writes the rest to `scratch`.
+columns that the rules read. Memory stays under a limit whatever the number of rows: DuckDB writes the rest to `scratch`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mmdata.errors import Reason, Status
 from mmdata.sample import DETAIL_CHARS
@@ -21,6 +24,13 @@ ID = "mmdata_id"
 # A sample's key without the suffixes of children and augmented copies: sample.root_key, for RE2.
 _DESCENT = r"(_\d{4,})?(-x\d+)?$"
 _HASHES = 2**64
+
+
+class VectorReader(Protocol):
+    """Reads a column of embeddings of some rows."""
+
+    def read(self, column: str, ids: NDArray[np.int64], path: Path) -> tuple[NDArray[np.bool_], NDArray[np.float16]]:
+        """For ascending ids: which have a vector, and those vectors as a memory map at `path`; float16 [n, width]."""
 
 
 def stable_hash(seed: int, use: str, text: str) -> int:
@@ -54,48 +64,79 @@ def quoted(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
 
+def identity(column: str) -> str:
+    """Name in `kept` of 128 bits that are equal for two rows where `column` is, and null where it is."""
+    return f"{column} (identity)"
+
+
 class Workspace:
-    """What a rule works on: `db` with the table `kept`, the seed, and the types of the loaded columns."""
+    """What a rule works on: `db` with the table `kept`, the seed, and the types of the loaded columns.
+
+    facts: what rules have to tell about their work, by rule number; plain values, small whatever the number of rows.
+    """
 
     def __init__(
-        self, scratch: Path, seed: int, types: Mapping[str, pa.DataType], memory_mb: int, threads: int
+        self,
+        scratch: Path,
+        seed: int,
+        types: Mapping[str, pa.DataType],
+        identities: Sequence[str] = (),
+        *,
+        memory_mb: int,
+        threads: int,
+        vectors: VectorReader | None = None,
     ) -> None:
         import duckdb
 
         scratch.mkdir(parents=True, exist_ok=True)
-        self._file = scratch / "select.duckdb"
-        self.close_files()
+        self.scratch = scratch
+        self._spill = scratch / "spill"
         self.seed = seed
+        self.threads = threads
         self.types = dict(types)
+        self.facts: dict[int, Any] = {}
+        self._vectors = vectors
         self.db: Any = duckdb.connect(
-            str(self._file),
+            ":memory:",
             config={
                 "memory_limit": f"{memory_mb}MB",
                 "threads": threads,
-                "temp_directory": str(scratch / "spill"),
+                "temp_directory": str(self._spill),
                 "preserve_insertion_order": True,
             },
         )
-        empty = pa.schema([(ID, pa.int64()), ("key", pa.string()), *self.types.items()]).empty_table()
-        self.db.execute("PRAGMA disable_checkpoint_on_shutdown")  # the file goes with the workspace
-        self.db.register("batch", empty)
-        self.db.execute("CREATE TABLE kept AS SELECT * FROM batch")
-        self.db.unregister("batch")
+        self.create_table("kept", pa.schema([(ID, pa.int64()), ("key", pa.string()), *self.types.items()]))
+        for name in identities:
+            self.db.execute(f"ALTER TABLE kept ADD COLUMN {quoted(identity(name))} UHUGEINT")
         self.db.execute(f"CREATE TABLE drops ({ID} BIGINT, rule INTEGER, reason VARCHAR, detail VARCHAR)")
         self.db.execute(f"CREATE TABLE repeats ({ID} BIGINT, repeat INTEGER)")
+        self.db.execute(f"CREATE TABLE groups ({ID} BIGINT, leader VARCHAR)")
+        self.db.execute(f"CREATE TABLE added ({ID} BIGINT)")
+        self.added: dict[str, pa.DataType] = {}
         self._rule = 0
         self.num_kept = 0
 
-    def load(self, rows: pa.Table) -> None:
-        """Append rows to `kept`; columns as in `types`, after mmdata_id and key."""
-        self.db.register("batch", rows)
-        self.db.execute("INSERT INTO kept SELECT * FROM batch")
-        self.db.unregister("batch")
-        self.num_kept += rows.num_rows
+    def create_table(self, name: str, schema: pa.Schema) -> None:
+        """An empty table with the columns of an Arrow schema."""
+        with self.registered("model", schema.empty_table()):
+            self.db.execute(f"CREATE TABLE {quoted(name)} AS SELECT * FROM model")
+
+    @contextmanager
+    def registered(self, name: str, table: pa.Table) -> Iterator[None]:
+        """An Arrow table that queries of this thread see under a name."""
+        self.db.register(name, table)
+        try:
+            yield
+        finally:
+            self.db.unregister(name)
 
     def begin(self, rule: int) -> None:
         """Count the drops that follow for the rule of this number."""
         self._rule = rule
+
+    def tell(self, facts: Any) -> None:
+        """Leave facts of the present rule."""
+        self.facts[self._rule] = facts
 
     def drop(self, query: str) -> None:
         """End the rows that `query` gives as (mmdata_id, reason, detail); a row ends once."""
@@ -121,11 +162,39 @@ class Workspace:
         self.db.execute("INSERT INTO repeats SELECT * FROM again WHERE repeat > 1")
         self.db.execute("DROP TABLE again")
 
+    def group(self, query: str) -> None:
+        """Record rows of duplicate groups: (mmdata_id, leader), the leader's key; a leader is in its own group."""
+        self.db.execute(f"CREATE OR REPLACE TEMP TABLE grouped AS SELECT {ID}, leader FROM ({query})")
+        self.db.execute(f"DELETE FROM groups WHERE {ID} IN (SELECT {ID} FROM grouped)")
+        self.db.execute("INSERT INTO groups SELECT * FROM grouped")
+        self.db.execute("DROP TABLE grouped")
+
+    def add_column(self, name: str, kind: pa.DataType, ids: NDArray[np.int64], values: NDArray[Any]) -> None:
+        """Give kept rows a new column that later rules may read; rows that are not named have null."""
+        table = pa.table({ID: ids, "value": pa.array(values, kind)})
+        with self.registered("made", table):
+            for place in ("added", "kept"):
+                if place == "added":
+                    self.db.execute("ALTER TABLE added RENAME TO added_before")
+                else:
+                    self.db.execute("ALTER TABLE kept RENAME TO kept_before")
+                join = "FULL JOIN" if place == "added" else "LEFT JOIN"
+                self.db.execute(
+                    f"CREATE TABLE {place} AS SELECT {place}_before.*, made.value AS {quoted(name)} "
+                    f"FROM {place}_before {join} made USING ({ID})"
+                )
+                self.db.execute(f"DROP TABLE {place}_before")
+        self.types[name] = self.added[name] = kind
+
+    def vectors(self, column: str) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Ids in ascending order, and embeddings, of the kept rows that have one; a memory map, float16 [n, width]."""
+        if self._vectors is None:
+            raise AssertionError(f"vectors of {column} were asked for, but there is no reader of them")
+        ids = self.db.execute(f"SELECT {ID} FROM kept ORDER BY {ID}").fetchnumpy()[ID]
+        path = self.scratch / f"vectors-{hashlib.sha256(column.encode()).hexdigest()[:16]}"
+        has, vectors = self._vectors.read(column, ids, path)
+        return ids[has], vectors
+
     def close(self) -> None:
         self.db.close()
-        self.close_files()
-
-    def close_files(self) -> None:
-        """Remove the database; an attempt that was killed may have left one."""
-        for name in (self._file, self._file.with_name(self._file.name + ".wal")):
-            name.unlink(missing_ok=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)

@@ -1,0 +1,109 @@
+"""SQL expressions from a pipeline file: parsed by DuckDB, held to what has no side effect, and written out again."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mmdata.errors import ConfigError
+from mmdata.options import nearest
+from mmdata.select.workspace import literal
+
+# Node classes of DuckDB's parse tree that compute a value of one row from values of it.
+_CLASSES = frozenset(
+    {"BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "OPERATOR", "TYPE"}
+)
+# Functions of one row that give the same value on any machine, at any time.
+_FUNCTIONS = frozenset(
+    """
+    + - * / // % ** ^ & | << >> || ~~ !~~ ~~* !~~* ~~~ @
+    abs array_length bit_count ceil ceiling coalesce concat concat_ws contains cos ends_with exp floor format greatest
+    ifnull isfinite isinf isnan least left len length levenshtein like_escape list_contains list_has_any list_value ln log
+    log10 log2 lower lcase ltrim mod not_like_escape nullif pow power prefix regexp_extract regexp_full_match
+    regexp_matches replace right round rtrim sign sin split_part sqrt starts_with str_split strip_accents strlen
+    string_split strpos substr substring suffix trim trunc ucase upper unicode xor
+    """.split()
+)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """An expression over the columns of one row. sql: with every column quoted by its whole name."""
+
+    text: str
+    sql: str
+    columns: frozenset[str]
+
+
+@functools.lru_cache(maxsize=256)
+def parse_expression(text: str, where: str) -> Expression:
+    """The expression with its columns. `image_text.clip_similarity` names a column by its place.
+
+    Raises ConfigError for what is no single expression, and for subqueries, windows, aggregates and functions that are
+    not in the list.
+    """
+    tree = _tree(text, where)
+    columns: set[str] = set()
+    for node in _nodes(tree, where):
+        if node["class"] == "COLUMN_REF":
+            name = ".".join(node["column_names"])
+            columns.add(name)
+            node["column_names"] = [name]
+        if node["class"] == "FUNCTION":
+            function = node["function_name"].lower()
+            if function not in _FUNCTIONS or node.get("schema") or node.get("catalog"):
+                raise ConfigError(
+                    f"{where}: {text!r}: found function {function}{nearest(function, _FUNCTIONS)}; "
+                    f"allowed: {', '.join(sorted(name for name in _FUNCTIONS if name[0].isalpha()))}"
+                )
+    return Expression(text, _written(tree), frozenset(columns))
+
+
+def _tree(text: str, where: str) -> dict[str, Any]:
+    import duckdb
+
+    with duckdb.connect(":memory:") as db:
+        answer = json.loads(db.execute("SELECT json_serialize_sql(?::VARCHAR)", [f"SELECT ({text}\n)"]).fetchone()[0])
+    if answer.get("error"):
+        raise ConfigError(f"{where}: {text!r} is no SQL expression: {answer.get('error_message')}")
+    statements = answer["statements"]
+    select = statements[0]["node"] if len(statements) == 1 else {}
+    plain = (
+        select.get("type") == "SELECT_NODE"
+        and len(select["select_list"]) == 1
+        and (select.get("from_table") or {"type": "EMPTY"})["type"] == "EMPTY"
+        and not any(select.get(part) for part in ("where_clause", "group_expressions", "having", "qualify", "modifiers"))
+    )
+    if not plain:
+        raise ConfigError(f"{where}: {text!r}: found a query, allowed is one expression over the columns of a row")
+    root: dict[str, Any] = select["select_list"][0]
+    return root
+
+
+def _nodes(tree: Any, where: str) -> Iterator[dict[str, Any]]:
+    """Every node below, wherever it hangs, so that nothing is left unseen."""
+    if isinstance(tree, list):
+        for item in tree:
+            yield from _nodes(item, where)
+    elif isinstance(tree, dict):
+        kind = tree.get("class")
+        if kind is not None and kind not in _CLASSES:
+            raise ConfigError(f"{where}: found {kind.lower()} in an expression, allowed are columns, values, operators")
+        if kind is not None:
+            yield tree
+        for value in tree.values():
+            if kind != "CONSTANT":
+                yield from _nodes(value, where)
+
+
+def _written(root: dict[str, Any]) -> str:
+    import duckdb
+
+    with duckdb.connect(":memory:") as db:
+        blank = json.loads(db.execute("SELECT json_serialize_sql('SELECT 1')").fetchone()[0])
+        blank["statements"][0]["node"]["select_list"] = [root | {"alias": ""}]
+        sql = db.execute(f"SELECT json_deserialize_sql({literal(json.dumps(blank))}::JSON)").fetchone()[0]
+    return f"({str(sql).removeprefix('SELECT ')})"
