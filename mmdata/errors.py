@@ -51,9 +51,14 @@ class Reason(str, Enum):
     CAPTION = "filtered.caption"
     TOO_SHORT = "filtered.too_short"
     TOO_LONG = "filtered.too_long"
+    SILENT = "filtered.silent"
+    TOO_FEW_IMAGES = "filtered.too_few_images"
+    TOO_MANY_IMAGES = "filtered.too_many_images"
+    NO_TEXT = "filtered.no_text"
 
     OPTOUT_HEADER = "policy.optout_header"
     HASH_BLOCKLIST = "policy.hash_blocklist"
+    SPEAKER = "policy.speaker"
     REMOVED = "policy.removed"
 
     BAD_URL = "blocked.bad_url"
@@ -85,6 +90,7 @@ class Reason(str, Enum):
     TYPE_MISMATCH = "content.type_mismatch"
     UNSUPPORTED = "content.unsupported"
     HASH_MISMATCH = "content.hash_mismatch"
+    PLACEHOLDERS = "content.placeholders"
     MEDIA_COUNT = "content.media_count"
     NO_ANSWER = "content.no_answer"
     NO_VIDEO = "content.no_video"

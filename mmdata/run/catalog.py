@@ -24,6 +24,13 @@ SOURCES = {
     "webdataset": "mmdata.sources.webdataset:WebDataset",
     "parquet_bytes": "mmdata.sources.parquet_bytes:ParquetBytes",
     "image_folder": "mmdata.sources.image_folder:ImageFolder",
+    "media_folder": "mmdata.sources.media_folder:MediaFolder",
+    "media_table": "mmdata.sources.media_table:MediaTable",
+    "aishell": "mmdata.sources.aishell:Aishell",
+    "msrvtt": "mmdata.sources.msrvtt:Msrvtt",
+    "howto100m": "mmdata.sources.howto100m:Howto100m",
+    "interleaved": "mmdata.sources.interleaved:Interleaved",
+    "instruct": "mmdata.sources.instruct:Instruct",
 }
 STAGES = {
     "decode_image": "mmdata.image.decode_image:DecodeImage",
@@ -35,6 +42,15 @@ STAGES = {
     "caption_rules": "mmdata.text.caption_rules:CaptionRules",
     "text_hash": "mmdata.text.text_hash:TextHash",
     "tokenise": "mmdata.text.tokenise:Tokenise",
+    "decode_audio": "mmdata.audio.decode_audio:DecodeAudio",
+    "drop_speakers": "mmdata.audio.drop_speakers:DropSpeakers",
+    "loudness": "mmdata.audio.loudness:Loudness",
+    "denoise": "mmdata.audio.denoise:Denoise",
+    "trim_silence": "mmdata.audio.trim_silence:TrimSilence",
+    "segment_audio": "mmdata.audio.segment_audio:SegmentAudio",
+    "audio_stats": "mmdata.audio.audio_stats:AudioStats",
+    "log_mel": "mmdata.audio.log_mel:LogMel",
+    "mfcc": "mmdata.audio.mfcc:Mfcc",
 }
 SCORERS = {
     "image_text": "mmdata.score.image_text:ImageText",
@@ -107,8 +123,8 @@ def _make(catalog: Mapping[str, str], entry: Entry, kind: str, folder: Path) -> 
         )
     cls = load_class(catalog[entry.name])
     options = dict(entry.options)
-    for name in ("path", "model"):
-        if isinstance(options.get(name), str) and (name == "path" or options[name].startswith(LOCAL_MODEL)):
+    for name in ("path", "root", "model"):
+        if isinstance(options.get(name), str) and (name != "model" or options[name].startswith(LOCAL_MODEL)):
             options[name] = absolute(options[name], folder)
     where = entry.where if kind == "kind" else f"{entry.where}.{entry.name}"
     return cls.parse(options, where) if hasattr(cls, "parse") else build(cls, options, where)

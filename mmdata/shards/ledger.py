@@ -76,6 +76,24 @@ MODALITIES = tuple(BY_MODALITY)
 ANNOTATIONS: dict[str, pa.DataType] = {
     # video
     # audio
+    "audio_codec": pa.string(),
+    "original_sample_rate_hz": pa.int32(),
+    "original_channels": pa.int32(),
+    "loudness_lufs": pa.float32(),  # before the gain; null for silence and below 0.4 s
+    "true_peak_db": pa.float32(),
+    "gain_db": pa.float32(),
+    "noise_reduction_db": pa.float32(),
+    "trimmed_start_s": pa.float64(),
+    "trimmed_end_s": pa.float64(),
+    "snr_db": pa.float32(),
+    "clipping_share": pa.float32(),
+    "silence_share": pa.float32(),
+    "bandwidth_hz": pa.float32(),
+    "rms_db": pa.float32(),
+    "listed_speaker": pa.bool_(),
+    "speech_share": pa.float32(),
+    "clip_start_s": pa.float64(),
+    "clip_end_s": pa.float64(),
     # text
     "caption_original": pa.string(),
     "language_confidence": pa.float32(),
