@@ -90,7 +90,6 @@ class Reason(str, Enum):
     TYPE_MISMATCH = "content.type_mismatch"
     UNSUPPORTED = "content.unsupported"
     HASH_MISMATCH = "content.hash_mismatch"
-    PLACEHOLDERS = "content.placeholders"
     MEDIA_COUNT = "content.media_count"
     NO_ANSWER = "content.no_answer"
     NO_VIDEO = "content.no_video"

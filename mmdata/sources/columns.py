@@ -14,6 +14,7 @@ from mmdata.errors import SourceError
 from mmdata.sources.rows import ROW_FIELDS, Block, own_names
 
 Role = Literal["url", "caption", "sha256", "language"]
+PathRole = Literal["path", "caption", "sha256", "language"]
 FIELD_OF: dict[str, str] = {"url": "url", "caption": "caption", "sha256": "expected_sha256", "language": "language"}
 
 # Names that tables use, best first, compared without case; what the published lists are called.
@@ -25,6 +26,10 @@ WELL_KNOWN: dict[str, tuple[str, ...]] = {
     "caption": (
         *("caption", "text", "alt_text", "alttext", "alt", "captions", "caption_text", "txt", "sentence", "transcript"),
         *("description", "title"),
+    ),
+    "path": (
+        *("path", "file_path", "filepath", "file_name", "filename", "file", "media_path", "media", "image_path"),
+        *("video_path", "audio_path", "wav_path", "audio_filepath", "image", "video", "audio", "wav", "clip"),
     ),
     "sha256": ("sha256", "expected_sha256", "raw_sha256"),
     "language": ("language", "lang"),

@@ -44,7 +44,7 @@ def find(path: str, suffixes: tuple[str, ...]) -> list[Found]:
     begin with `.` or `_` are left out, as Spark and img2dataset leave their own notes there. Raises SourceError.
     """
     with unreadable(path):
-        paths = [path] if _one(path) is not None else expand_braces(path)
+        paths = [path] if one(path) is not None else expand_braces(path)
         found = {file.path: file for each in paths for file in _find(each, suffixes)}
     return [found[name] for name in sorted(found)]
 
@@ -74,6 +74,27 @@ def fingerprint(file: Found) -> str:
             digest.update(opened.read())
             digest.update(str(file.mtime_s).encode())
     return f"{file.size_bytes}-{digest.hexdigest()[:32]}"
+
+
+def folder_input(path: str, found: list[Found], media: tuple[str, ...]) -> InputFile:
+    """A folder as one input; found: its files in order. media: suffixes of the files that are large.
+
+    The fingerprint covers the names and sizes of all files and the content of all but media; up to WHOLE_BYTES in all,
+    the content of media too.
+    """
+    size = sum(file.size_bytes for file in found)
+    digest = hashlib.sha256()
+    for file in found:
+        digest.update(f"{file.relative}\0{file.size_bytes}\0".encode("utf-8", "surrogateescape"))
+        if size <= WHOLE_BYTES or not file.relative.lower().endswith(media):
+            digest.update(read(file.path))
+    return InputFile(path, size, f"{size}-{digest.hexdigest()[:32]}")
+
+
+def read(path: str) -> bytes:
+    """A small file, whole. Raises SourceError."""
+    with unreadable(path):
+        return storage.read_bytes(path)
 
 
 def expand_braces(pattern: str) -> Iterator[str]:
@@ -120,6 +141,20 @@ def is_folder(path: str) -> bool:
     return bool(fs.isdir(inner))
 
 
+def one(path: str) -> Found | None:
+    """The file at exactly this path, or None where there is none or it is a folder."""
+    if not storage.is_remote(path):
+        local = storage.local_path(path)
+        return _local(str(local)) if local.is_file() else None
+    fs, inner = storage.filesystem(path)
+    fs.invalidate_cache()
+    try:
+        info = fs.info(inner)
+    except FileNotFoundError:
+        return None
+    return _remote(fs, inner, info, path) if info.get("type") == "file" else None
+
+
 @contextlib.contextmanager
 def unreadable(path: str) -> Iterator[None]:
     """Turn what goes wrong in opening, listing or reading `path` into SourceError; StorageError stays."""
@@ -141,7 +176,7 @@ def unreadable(path: str) -> Iterator[None]:
 
 
 def _find(path: str, suffixes: tuple[str, ...]) -> list[Found]:
-    if (file := _one(path)) is not None:
+    if (file := one(path)) is not None:
         return [file]
     if _GLOB.search(path):
         found = _glob(path)
@@ -153,20 +188,6 @@ def _find(path: str, suffixes: tuple[str, ...]) -> list[Found]:
     if not found:
         raise SourceError(f"{path}: " + (f"holds no {names}" if is_folder(path) else "no such file or folder"))
     return found
-
-
-def _one(path: str) -> Found | None:
-    """The file at exactly this path, or None where there is none or it is a folder."""
-    if not storage.is_remote(path):
-        local = storage.local_path(path)
-        return _local(str(local)) if local.is_file() else None
-    fs, inner = storage.filesystem(path)
-    fs.invalidate_cache()
-    try:
-        info = fs.info(inner)
-    except FileNotFoundError:
-        return None
-    return _remote(fs, inner, info, path) if info.get("type") == "file" else None
 
 
 def _glob(path: str) -> list[Found]:

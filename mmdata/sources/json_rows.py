@@ -1,4 +1,4 @@
-"""Rows of JSON files: one object a line, or one array of objects.
+"""Rows of JSON files: one object a line, one array of objects, or such an array inside of one object.
 
 A column's type is found by reading the file once before its rows are given, because a column that is a number for a
 million rows may turn into text after them. Integers beyond 64 bits lose digits. About 180,000 rows/s of one core for
@@ -8,7 +8,6 @@ lines, 100,000 for arrays.
 from __future__ import annotations
 
 import io
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
@@ -17,7 +16,8 @@ import orjson
 import pyarrow as pa
 
 from mmdata.errors import SourceError
-from mmdata.sources.decompress import LINE_BYTES, lines, open_stream, refuse_utf16
+from mmdata.sources.decompress import lines, open_stream, refuse_utf16
+from mmdata.sources.json_stream import Scanner
 from mmdata.sources.rows import BATCH_BYTES, BATCH_ROWS, Block
 
 MAX_COLUMNS = 1000
@@ -35,8 +35,9 @@ _TYPES = {
     _TEXT: pa.string(),
 }
 _EXACT = 2**53
-_CHUNK_CHARS = 1 << 20
-_SPACE = " \t\r\n"
+EVERY = "*"  # as rows_key: every member of the file's object is a row, its key in the column ITEM_KEY
+ITEM_KEY = "item_key"
+_MANY = 20  # keys that a message lists
 
 
 class Columns:
@@ -87,17 +88,20 @@ class Columns:
         return pa.array(values, pa.string() if kind is None else kind)
 
 
-def read_json(path: str) -> Iterator[Block]:
-    """Blocks of a JSON or JSONL file. Raises SourceError, also where no row is an object or an array is damaged."""
+def read_json(path: str, rows_key: str = "") -> Iterator[Block]:
+    """Blocks of a JSON or JSONL file. Raises SourceError, also where no row is an object or an array is damaged.
+
+    rows_key: where the file is one object, the key of the array of rows in it; EVERY for the members themselves.
+    """
     columns = Columns(path)
     first_error, readable = "", False
-    for chunk in _chunks(path):
+    for chunk in _chunks(path, rows_key):
         columns.see(chunk)
         readable = readable or any(isinstance(each, dict) for each in chunk)
         first_error = first_error or next((each for each in chunk if isinstance(each, str)), "")
     if first_error and not readable:
         raise SourceError(f"{path}: no row is a JSON object: {first_error}")
-    for chunk in _chunks(path):
+    for chunk in _chunks(path, rows_key):
         yield columns.block(chunk)
 
 
@@ -116,14 +120,17 @@ def parse_object(data: bytes) -> dict[str, Any] | str:
     return value if isinstance(value, dict) else f"found {type(value).__name__}, allowed is a JSON object"
 
 
-def _chunks(path: str) -> Iterator[list[Any]]:
+def _chunks(path: str, rows_key: str) -> Iterator[list[Any]]:
     """Lists of objects, with a str for each row that is none."""
     with open_stream(path) as stream, io.TextIOWrapper(stream, encoding="utf-8") as text:
         refuse_utf16(path, stream, "JSON is UTF-8")
         if stream.peek(3)[:3] == b"\xef\xbb\xbf":  # type: ignore[attr-defined]
             stream.read(3)
         head = stream.peek(64).lstrip()[:1]  # type: ignore[attr-defined]
-        rows = _array_items(path, text) if head == b"[" else _line_items(stream)
+        if rows_key:
+            rows = _object_items(path, Scanner(path, text), rows_key)
+        else:
+            rows = _whole_array(Scanner(path, text)) if head == b"[" else _line_items(stream)
         chunk: list[Any] = []
         size = 0
         for item, length in rows:
@@ -143,50 +150,36 @@ def _line_items(stream: BinaryIO) -> Iterator[tuple[Any, int]]:
             yield (f"line {number}: {item}" if isinstance(item, str) else item), len(line)
 
 
-def _array_items(path: str, text: io.TextIOWrapper) -> Iterator[tuple[Any, int]]:
-    """Items of a JSON array, read a piece at a time; behind a damaged one nothing can be found, so it is an error."""
-    decoder = json.JSONDecoder()
-    buffer, place, before, wanted = "", 0, 0, "["
-    for number in itertools.count():
-        while True:
-            place = _skip_space(buffer, place)
-            try:
-                if buffer[place] == "]" and wanted != "[":
-                    _expect_end(path, buffer[place + 1 :], text)
-                    return
-                if buffer[place] != wanted:
-                    found = f"{buffer[place]!r} at character {before + place}"
-                    raise SourceError(f"{path}: item {number} of the array: found {found}, wanted {wanted!r}")
-                start = _skip_space(buffer, place + 1)
-                if buffer[start] == "]" and wanted == "[":
-                    _expect_end(path, buffer[start + 1 :], text)
-                    return
-                item, end = decoder.raw_decode(buffer, start)
-                buffer[end]  # a number at the very end may go on in the next piece
-                break
-            except (ValueError, IndexError, RecursionError) as error:
-                # A longer piece each time, so that a long item is not tried a thousand times.
-                more = text.read(max(_CHUNK_CHARS, len(buffer) - place))
-                if not more or len(buffer) - place > LINE_BYTES:
-                    what = f"item {number} of the array is not JSON, or the file is cut"
-                    why = "it ends too early" if isinstance(error, IndexError) else error
-                    raise SourceError(f"{path}: {what}: {why}") from None
-                before += place
-                buffer, place = buffer[place:] + more, 0
+def _array_items(scan: Scanner) -> Iterator[tuple[Any, int]]:
+    for number, _ in scan.members("["):
+        item, length = scan.value()
         is_object = isinstance(item, dict)
-        yield item if is_object else f"item {number}: found {type(item).__name__}, allowed is an object", end - start
-        place, wanted = end, ","
+        yield item if is_object else f"item {number}: found {type(item).__name__}, allowed is an object", length
 
 
-def _expect_end(path: str, rest: str, text: io.TextIOWrapper) -> None:
-    if (rest + text.read(_CHUNK_CHARS)).strip():
-        raise SourceError(f"{path}: text follows the end of the array")
+def _whole_array(scan: Scanner) -> Iterator[tuple[Any, int]]:
+    yield from _array_items(scan)
+    scan.expect_end("array")
 
 
-def _skip_space(buffer: str, place: int) -> int:
-    while place < len(buffer) and buffer[place] in _SPACE:
-        place += 1
-    return place
+def _object_items(path: str, scan: Scanner, rows_key: str) -> Iterator[tuple[Any, int]]:
+    """Items of the array under `rows_key` in the object that the file is; of EVERY, the members of that object."""
+    others: list[str] = []
+    is_there = rows_key == EVERY
+    for _, key in scan.members("{"):
+        assert key is not None
+        if rows_key == EVERY:
+            value, length = scan.value()
+            yield {ITEM_KEY: key, **(value if isinstance(value, dict) else {"value": value})}, length + len(key)
+        elif key == rows_key and scan.peek() == "[":
+            is_there = True
+            yield from _array_items(scan)
+        else:
+            scan.skip()
+            others = others if len(others) == _MANY else [*others, key]
+    scan.expect_end("object")
+    if not is_there:
+        raise SourceError(f"{path}: no array under {rows_key!r} (rows_key); found: {', '.join(others)}")
 
 
 def _holds_surrogate(row: Mapping[str, Any]) -> bool:

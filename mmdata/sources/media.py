@@ -12,10 +12,13 @@ import pyarrow as pa
 
 from mmdata.errors import Reason, SampleError, SourceError, StorageError
 from mmdata.shards import storage
+from mmdata.sources.decompress import open_seekable
 from mmdata.sources.inputs import unreadable
 from mmdata.sources.parquet_rows import media_column, open_parquet, rows_at_once
 
 _OPEN_FILES = 4
+# Places in these are places in the content: the whole is unpacked into a temporary file when the first is read.
+COMPRESSED_TARS = (".tar.gz", ".tgz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class MediaReader:
             return table.read(place.row)
         if place.offset is None or place.size is None:
             raise SourceError(f"{place.path}: neither a byte range nor a row is given")
-        if storage.is_remote(place.path):
+        if storage.is_remote(place.path) and not place.path.lower().endswith(COMPRESSED_TARS):
             fs, inner = storage.filesystem(place.path)
             data: bytes = fs.cat_file(inner, start=place.offset, end=place.offset + place.size) if place.size else b""
         else:
@@ -97,6 +100,8 @@ class MediaReader:
         with contextlib.ExitStack() as stack:
             if is_parquet:
                 opened: Any = _ParquetColumn(stack.enter_context(open_parquet(path)), self._column, path)
+            elif path.lower().endswith(COMPRESSED_TARS):
+                opened = stack.enter_context(open_seekable(path))
             else:
                 opened = stack.enter_context(storage.open_input(path))
             self._files[path] = (stack.pop_all(), opened)

@@ -14,7 +14,7 @@ from mmdata.options import operational, semantic
 from mmdata.sources import inputs as files
 from mmdata.sources.columns import layout, to_batch
 from mmdata.sources.parquet_rows import media_column, open_parquet, read_parquet
-from mmdata.sources.rows import InputFile, Modality
+from mmdata.sources.rows import InputFile, OneMedium
 
 _ROLES = ("caption", "sha256", "language")
 
@@ -29,7 +29,7 @@ class ParquetBytes:
     path: Annotated[str, at.Len(1)] = operational()
     # Role -> column. Without media, it is the only column of binary or of {bytes, path}.
     columns: dict[Literal["media", "caption", "sha256", "language"], str] = semantic(factory=dict)
-    modality: Modality = semantic("image_text")
+    modality: OneMedium = semantic("image_text")
     limit: Annotated[int, at.Ge(1)] | None = semantic(None)
 
     @property

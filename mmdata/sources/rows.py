@@ -14,11 +14,17 @@ import pyarrow as pa
 
 from mmdata.errors import SourceError
 
-Modality = Literal["image_text", "video_text", "audio_text", "interleaved", "instruct"]
+OneMedium = Literal["image_text", "video_text", "audio_text"]
+MEDIA_SUFFIXES: dict[str, tuple[str, ...]] = {  # of files that hold a medium, and of members of tars
+    "image_text": ("jpg", "jpeg", "png", "webp", "gif"),
+    "video_text": ("mp4", "webm", "mkv", "mov", "avi", "m4v", "mpeg", "mpg", "ts", "flv", "gif"),
+    "audio_text": ("flac", "wav", "mp3", "ogg", "opus", "m4a", "aac", "amr", "g722", "aif", "aiff", "wma"),
+}
 
 # A batch ends at whichever comes first, so that a million short rows are quick and 1 MB captions stay in bounds.
 BATCH_ROWS = 8192
 BATCH_BYTES = 16 << 20
+TEXT_BYTES = 16 << 20  # of one caption, subtitle or json file; a longer one is an error of its row
 
 ROW_FIELDS = pa.schema(
     [
@@ -32,6 +38,8 @@ ROW_FIELDS = pa.schema(
         ("expected_sha256", pa.string()),  # 64 small hex digits
         ("language", pa.string()),
         ("row_error", pa.string()),  # why this row could not be read; null for a good row
+        ("messages", pa.string()),  # JSON of a document's text with a place for each medium; see sources/messages.py
+        ("media_list", pa.string()),  # JSON of the media of a document, in the order of their places
     ]
 )
 

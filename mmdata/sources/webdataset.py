@@ -20,15 +20,9 @@ from mmdata.shards import storage
 from mmdata.sources import inputs as files
 from mmdata.sources.columns import layout, to_batch
 from mmdata.sources.json_rows import Columns, parse_object
-from mmdata.sources.rows import BATCH_BYTES, BATCH_ROWS, Block, InputFile
+from mmdata.sources.rows import BATCH_BYTES, BATCH_ROWS, MEDIA_SUFFIXES, TEXT_BYTES, Block, InputFile, OneMedium
 from mmdata.sources.tar_index import Entry, entries
 
-MEDIA_PARTS: dict[str, tuple[str, ...]] = {
-    "image_text": ("jpg", "jpeg", "png", "webp", "gif"),
-    "video_text": ("mp4", "webm", "mkv", "mov", "avi"),
-    "audio_text": ("flac", "wav", "mp3", "ogg", "opus", "m4a"),
-}
-_TEXT_BYTES = 16 << 20  # a longer caption or json is an error of its sample
 # As webdataset has it: the key ends at the first dot of the file's name; other names belong to no sample.
 _MEMBER = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 
@@ -54,7 +48,7 @@ class WebDataset:
     # Role -> key of the json. Without caption, it is the txt, or where no sample has one, a well-known key. A hash is
     # not looked for: img2dataset's `sha256` is of the bytes before they were resized.
     columns: dict[Literal["caption", "sha256", "language"], str] = semantic(factory=dict)
-    modality: Literal["image_text", "video_text", "audio_text"] = semantic("image_text")
+    modality: OneMedium = semantic("image_text")
     limit: Annotated[int, at.Ge(1)] | None = semantic(None)
 
     def inputs(self) -> list[InputFile]:
@@ -87,7 +81,7 @@ class WebDataset:
                 row += len(groups)
 
     def _media(self, path: str, groups: list[_Group], errors: dict[int, str]) -> dict[str, Any]:
-        wanted = MEDIA_PARTS[self.modality]
+        wanted = MEDIA_SUFFIXES[self.modality]
         media = []
         for index, group in enumerate(groups):
             entry = next((group.parts[part] for part in wanted if part in group.parts), None)
@@ -163,7 +157,7 @@ def _caption(file: BinaryIO, group: _Group, index: int, errors: dict[int, str]) 
 
 
 def _read(file: BinaryIO, entry: Entry) -> bytes | str:
-    if entry.size > _TEXT_BYTES:
-        return f"has {entry.size} bytes, allowed are {_TEXT_BYTES}"
+    if entry.size > TEXT_BYTES:
+        return f"has {entry.size} bytes, allowed are {TEXT_BYTES}"
     file.seek(entry.offset)
     return file.read(entry.size)
