@@ -7,6 +7,7 @@ Chinese characters alone are Chinese or Japanese, whichever of these two the cla
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from dataclasses import dataclass
@@ -100,10 +101,11 @@ class Language:
 
 @functools.cache
 def _identifier(languages: tuple[str, ...]) -> Any:
-    """py3langid with probabilities, restricted to `languages` unless there are none."""
+    """py3langid with probabilities, restricted to `languages` unless there are none; all share one model."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    if languages:
-        identifier.set_languages(languages)
+    if not languages:
+        return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier = copy.copy(_identifier(()))
+    identifier.set_languages(languages)
     return identifier

@@ -17,7 +17,8 @@ Kind = Literal["emails", "links", "handles", "phones"]
 _CJK = r"\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef"
 _WORD = r"A-Za-z0-9_\u00aa-\u1fff"
 _LOCAL = rf"{_WORD}.!#$%&'*+/=?^`{{|}}~\-"
-_DOMAIN = rf"(?:\[[0-9A-Fa-f.:]+\]|[{_WORD}{_CJK}\-]+(?:\.[{_WORD}{_CJK}\-]+)+)"
+_LABEL = rf"(?:[{_WORD}\-]+|[\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]+)"
+_DOMAIN = rf"(?:\[[0-9A-Fa-f.:]+\]|{_LABEL}(?:\.{_LABEL})+)"
 # Endings that hardly occur in prose or as a file's name; of other hosts only http://... and www. are seen.
 _TLD = "com|net|org|edu|gov|info|io|co|ai|app|dev|cn|jp|de|fr|it|es|nl|eu|uk|us|ca|au|br|in|ru|kr|tv|me|ly|be|shop"
 
