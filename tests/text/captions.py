@@ -10,8 +10,8 @@ from mmdata.sample import Sample
 
 PIECES = [
     "&", "amp;", "lt;", "&#", "x26;", "<", "b", ">", "</b>", "<br/>", "<!--", "-->", "<script>", "@", ".", "a@b.co",
-    "e", "http://", "www.", "x.com", "13812345678", "+1 555 123 4567", " ", "\n", "\u3000", "\u200b", "\x85", "\xc3", "\xa9",
-    "\ud83d", "\ude00", "\ud800", "\u00e2\u20ac\u2122", "\u0301", "狗", "が", "ﬁ",
+    "e", "http://", "www.", "x.com", "13812345678", "+1 555 123 4567", " ", "\n", "\u3000", "\u200b", "\x85", "\xc3",
+    "\xa9", "\ud83d", "\ude00", "\ud800", "\u00e2\u20ac\u2122", "\u0301", "狗", "が", "ﬁ",
     "İ", "ẞ", "Ａ", "＠", "＜", "＆", "\U000e0067",
 ]  # fmt: skip
 # Lone surrogates included, and often what markup, entities, addresses and mojibake are made of.

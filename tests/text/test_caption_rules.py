@@ -25,7 +25,7 @@ BROKEN = {
     "link_only": ["https://example.com/a.html", "www.example.com", "example.com", "http://a.b/c http://d.e/f"],
     "boilerplate": [
         "Image may contain: 1 person, outdoor", "This picture might include a dog", "No description available.",
-        "image", "the photo", "click here to enlarge", "Photo credit: Joe Doe", "N/A", "untitled", "Read more", 
+        "image", "the photo", "click here to enlarge", "Photo credit: Joe Doe", "N/A", "untitled", "Read more",
         "stock photo", "图片", "点击查看大图", "暂无描述",
     ],
     "stop_words_only": ["the and of", "Who's that?", "的 了", "with you!"],
