@@ -188,6 +188,7 @@ def main() -> NoReturn:
 def _run() -> NoReturn:
     """Run the command line; errors of ours become one message and their exit code, signals 130 and 143."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger().handlers[0].setLevel(logging.WARNING)  # more goes to the log of a run
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     try:

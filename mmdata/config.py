@@ -80,6 +80,7 @@ class RunOptions:
     workers: Positive | Literal["auto"] = operational("auto")
     score_workers: Positive | Literal["auto"] = operational("auto")
     attempts: Positive = operational(3)  # of one shard, before the run goes on without it
+    retry_wait_s: Annotated[float, at.Ge(0)] = operational(10.0)  # after an outage; twice that after the next
     shard_timeout_s: Seconds = operational(3600.0)
     stall_timeout_s: Seconds = operational(1800.0)
     max_transient_share: Share = outcome(0.5)  # of a shard; above it, the shard is not taken as done

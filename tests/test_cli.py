@@ -28,14 +28,11 @@ COMMANDS = (
 HELP_S = 0.5
 ROUNDS = 5
 LOADED = """
-import sys
+import atexit, sys
 sys.argv = ["mmdata", *sys.argv[1:]]
 from mmdata.cli import main
-try:
-    main()
-except SystemExit as end:
-    print("loaded:", *sorted({name.partition(".")[0] for name in sys.modules}))
-    sys.exit(end.code)
+atexit.register(lambda: print("loaded:", *sorted({name.partition(".")[0] for name in sys.modules})))
+main()
 """
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from mmdata.config import RunOptions
 from mmdata.errors import BudgetError, ConfigError, StorageError
-from mmdata.run.local import Failed
+from mmdata.run.local import Failed, wait_s
 from mmdata.shards.arrow import start_without_pandas
 
 POLL_S = 1.0
@@ -56,7 +56,6 @@ class RayExecutor:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         before = signal.getsignal(signal.SIGTERM)
         if address:
-            _check_reachable(address)
             use_token()
         import ray
 
@@ -137,15 +136,18 @@ class RayExecutor:
         """Keep `slots` attempts under way until every item has a result or has failed for good."""
         import ray
 
-        waiting = deque((item, 1) for item in items)
+        waiting = deque((0.0, item, 1) for item in items)  # when the attempt may begin; retries stand at the end
         flights: dict[Any, _Flight] = {}
         last_s = time.monotonic()
         try:
             while waiting or flights:
-                while waiting and len(flights) < slots:
-                    item, number = waiting.popleft()
+                while waiting and len(flights) < slots and waiting[0][0] <= time.monotonic():
+                    _, item, number = waiting.popleft()
                     flight = _Flight(item, number, time.monotonic())
                     flights[submit(flight)] = flight
+                if not flights:  # all that is left waits for its next attempt
+                    time.sleep(min(POLL_S, max(0.0, waiting[0][0] - time.monotonic())))
+                    continue
                 ready, _ = ray.wait(list(flights), num_returns=1, timeout=POLL_S)
                 now_s = time.monotonic()
                 overdue = [ref for ref, f in flights.items() if now_s - f.started_s > self._options.shard_timeout_s]
@@ -155,7 +157,7 @@ class RayExecutor:
                     release(flight)
                     last_s = now_s
                     if isinstance(result, Failed) and flight.number < self._options.attempts:
-                        waiting.append((flight.item, flight.number + 1))
+                        waiting.append((now_s + wait_s(self._options, result), flight.item, flight.number + 1))
                     else:
                         yield flight.item, result
                 # A shard may take shard_timeout_s: only after that does silence mean that nothing moves.
@@ -222,7 +224,7 @@ def _cancel(ref: Any, flight: _Flight) -> None:
     flight.worker = None
 
 
-def _check_reachable(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Raise ConfigError at once where nothing listens at `host:port`; Ray itself tries for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():

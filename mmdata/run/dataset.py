@@ -138,7 +138,7 @@ def emit_part(driver: Driver, selection: Selection, dataset: str) -> tuple[Versi
 
         # One window is written before an engine would have started.
         alone = len(pending) == 1 and not driver.has_executor
-        executor = LocalExecutor(driver.pipeline.run.attempts) if alone else driver.executor
+        executor = LocalExecutor(driver.pipeline.run) if alone else driver.executor
         driver.did_work = True
         driver.finish(log, version.dataset, part, executor.tasks(emit_one, pending, make_job))
         storage.remove(folder.attempts)

@@ -13,11 +13,12 @@ from typing import Any
 
 from mmdata.config import Pipeline
 from mmdata.counters import Counters
-from mmdata.errors import BudgetError, ShardError, SourceError
+from mmdata.errors import BudgetError, ChangedError, ShardError, SourceError
 from mmdata.run.catalog import Resolved, resolve
 from mmdata.run.ingest import IngestJob, ingest_shard
 from mmdata.run.local import Executor, Failed
 from mmdata.run.lock import driver_lock
+from mmdata.run.log_file import LogFile
 from mmdata.run.plan import Plan, ShardPlan, extend_plan
 from mmdata.run.record import Record
 from mmdata.run.scoring import ScoreJob, ScoreWorker
@@ -46,6 +47,7 @@ class Driver:
         self._make_executor = make_executor
         self._executor: Executor | None = None
         self._closing: threading.Thread | None = None
+        self._log = LogFile(run)
         self.plan = Plan([], [])
 
     @contextlib.contextmanager
@@ -56,15 +58,21 @@ class Driver:
             try:
                 self.record.check()
                 self._roll_forward()
+                if is_new:
+                    self.record.write()  # before there is a plan: what was planned with another file must be seen
                 try:
-                    self.plan = extend_plan(self.run, self.pipeline, self.resolved)
+                    self.plan = extend_plan(self.run, self.pipeline, self.resolved, self.progress.planned)
                 except SourceError:
                     if is_new:
                         storage.remove(self.run.root)
                     raise
                 self.record.write()
                 yield self
+            except Exception as error:
+                logger.info("ends with %s: %s", type(error).__name__, error)
+                raise
             finally:
+                self._log.close()
                 self.release_executor()
                 if self._closing is not None:
                     self._closing.join()
@@ -86,6 +94,7 @@ class Driver:
     def executor(self) -> Executor:
         """What carries out the jobs, started at the first use."""
         if self._executor is None:
+            self._log.open()
             start = time.perf_counter()
             self._executor = self._make_executor()
             self.progress.engine_start_s = time.perf_counter() - start
@@ -162,16 +171,19 @@ class Driver:
     def finish(self, log: CommitLog, root: str, part: str, results: Iterator[tuple[Any, Any]]) -> None:
         """Decide and publish every result; raise ShardError or BudgetError at the end where shards failed."""
         failed: list[tuple[Any, Failed]] = []
+        logger.info("%s: begins; %d shards are done", part, len(log.commits))
         attempts = self.run.attempts if root == self.run.root else DatasetFolder(root).attempts
         for item, result in results:
             if isinstance(result, Failed):
                 failed.append((item, result))
                 logger.warning("%s: %s failed after %d attempts: %s", part, item, result.attempts, result.cause)
                 continue
+            _check_facts(log, result)
             log.decide(result)
             log.publish(log.commits[result.shard], root)
             storage.remove(storage.join(attempts, result.attempt))
             self.progress.shard(part, Counters.from_json(result.counts))
+        logger.info("%s: ends; %d shards are done, %d failed", part, len(log.commits), len(failed))
         if failed:
             self.progress.fail(part)
             names = ", ".join(str(getattr(item, "shard", item)) for item, _ in failed[:10])
@@ -181,6 +193,17 @@ class Driver:
                 f"{part}: {len(failed)} shards are not done after {failed[0][1].attempts} attempts each ({names}); "
                 f"the first says: {type(cause).__name__}: {cause}. Run the same command again to try them once more."
             )
+
+
+def _check_facts(log: CommitLog, result: Commit) -> None:
+    """Raise ChangedError where a scorer works otherwise than it did for the shards that are done (CPU and CUDA)."""
+    now = result.counts.get("facts")
+    before = next((commit.counts["facts"] for commit in log.commits.values() if "facts" in commit.counts), now)
+    if now != before:
+        raise ChangedError(
+            f"{log.part}: earlier shards were scored with {before}, this machine scores with {now}: their numbers do "
+            "not compare; go on where it began, or choose another RUN"
+        )
 
 
 def counts_of(log: CommitLog) -> Counters:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from mmdata.errors import ConfigError, MmdataError, StorageError
+from mmdata.config import RunOptions
+from mmdata.errors import BudgetError, ConfigError, MmdataError, StorageError
 from mmdata.run.scoring import ScoreWorker
+
+MAX_WAIT_S = 60.0
 
 
 class Failed(Exception):
@@ -47,6 +51,13 @@ class Executor(Protocol):
         """End what was started."""
 
 
+def wait_s(options: RunOptions, failed: Failed) -> float:
+    """Seconds to wait before the next attempt at a shard: an outage is not over the moment it is met."""
+    if not isinstance(failed.cause, BudgetError):
+        return 0.0
+    return min(MAX_WAIT_S, options.retry_wait_s * 2.0 ** (failed.attempts - 1))
+
+
 class LocalExecutor:
     """Runs jobs one after the other in this process."""
 
@@ -54,8 +65,8 @@ class LocalExecutor:
     gpus = 0
     forbidden_ports = frozenset({6379, 8265, 10001})  # where a Ray beside us would listen
 
-    def __init__(self, attempts: int) -> None:
-        self._attempts = attempts
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
 
     def tasks(
         self, function: Callable[[Any], Any], items: Sequence[Any], make_job: Callable[[Any, int], Any]
@@ -74,13 +85,15 @@ class LocalExecutor:
         yield from self.tasks(worker.score, items, make_job)
 
     def _try(self, function: Callable[[Any], Any], item: Any, make_job: Callable[[Any, int], Any]) -> Any:
-        for attempt in range(1, self._attempts + 1):
+        for attempt in range(1, self._options.attempts + 1):
             try:
                 return function(make_job(item, attempt))
             except (StorageError, ConfigError):
                 raise
             except MmdataError as error:
                 failed = Failed(error, attempt)
+                if attempt < self._options.attempts:
+                    time.sleep(wait_s(self._options, failed))
         return failed
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmdata.config import Pipeline, load
 from mmdata.errors import ConfigError
 from mmdata.run.catalog import resolve
-from mmdata.run.cluster import RayExecutor
+from mmdata.run.cluster import RayExecutor, check_reachable
 from mmdata.run.driver import Driver
 from mmdata.run.funnel import print_funnel
 from mmdata.run.funnel import print_status as show_status
@@ -50,10 +50,12 @@ def run_pipeline(path: str, overrides: Sequence[str], places: Places, until: str
     pipeline = load(path, overrides)
     places = default_places(pipeline, places)
     run = RunFolder(places.run)
+    if places.ray_address:
+        check_reachable(places.ray_address)  # before anything is written
 
     def make_executor() -> Executor:
         if places.in_process:
-            return LocalExecutor(pipeline.run.attempts)
+            return LocalExecutor(pipeline.run)
         # Ray takes seconds to start, and most of that time in other processes.
         threading.Thread(target=_import_later_parts, daemon=True).start()
         return RayExecutor(pipeline.run, places.ray_address)

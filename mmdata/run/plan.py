@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -76,9 +76,12 @@ def read_plan(run: RunFolder) -> Plan:
     return Plan(sorted(shards, key=lambda shard: shard.shard), list(inputs.values()))
 
 
-def extend_plan(run: RunFolder, pipeline: Pipeline, resolved: Resolved) -> Plan:
+def extend_plan(
+    run: RunFolder, pipeline: Pipeline, resolved: Resolved, tell: Callable[[int], None] = lambda _: None
+) -> Plan:
     """The plan, with shards appended for input files it does not know yet.
 
+    tell: called now and then with the number of rows read so far.
     Raises SourceError where an input cannot be read or no source has a row, ChangedError where a planned file changed.
     """
     plan = read_plan(run)
@@ -89,7 +92,12 @@ def extend_plan(run: RunFolder, pipeline: Pipeline, resolved: Resolved) -> Plan:
         first_number = max((int(e["first_number"]) + int(e["rows"]) for e in known), default=0)  # type: ignore[call-overload]
         if fresh:
             first_shard = len(plan.shards) + len(records)
-            records += _plan_source(run, pipeline, name, resolved.sources[name], fresh, first_number, first_shard)
+            rows_before = sum(int(record["rows"]) for record in records)  # type: ignore[call-overload]
+            source = resolved.sources[name]
+            for record in _plan_source(run, pipeline, name, source, fresh, first_number, first_shard):
+                records.append(record)
+                rows_before += int(record["rows"])  # type: ignore[call-overload]
+                tell(rows_before)
     if not plan.shards and not records:
         raise SourceError(f"{pipeline.path}: sources: found no row in any of {', '.join(resolved.sources)}")
     if records:
@@ -121,30 +129,30 @@ def _plan_source(
     inputs: list[InputFile],
     first_number: int,
     first_shard: int,
-) -> list[dict[str, object]]:
-    """Write the rows of all new shards of one source; returns their records."""
-    records: list[dict[str, object]] = []
+) -> Iterator[dict[str, object]]:
+    """Write the rows of all new shards of one source; gives their records, the last with the inputs."""
+    last: dict[str, object] | None = None
+    shard = first_shard
     read: list[dict[str, object]] = []
     for window in _windows(_numbered(name, source, inputs, first_number, read), pipeline.plan):
         ordered = _shuffled(window, name, pipeline.seed) if pipeline.plan.shuffle else window
         for start in range(0, ordered.num_rows, pipeline.plan.rows_per_shard):
             rows = ordered.slice(start, pipeline.plan.rows_per_shard).combine_chunks()
             data = ledger.parquet_bytes(rows)
-            shard = first_shard + len(records)
             storage.write_whole(run.rows(shard), data)
-            records.append(
-                {
-                    "shard": shard,
-                    "source": name,
-                    "modality": source.modality,
-                    "rows": rows.num_rows,
-                    "fingerprint": hashlib.sha256(data).hexdigest()[:16],
-                    "inputs": [],
-                }
-            )
-    if records:
-        records[-1]["inputs"] = read
-    return records
+            if last is not None:
+                yield last
+            last = {
+                "shard": shard,
+                "source": name,
+                "modality": source.modality,
+                "rows": rows.num_rows,
+                "fingerprint": hashlib.sha256(data).hexdigest()[:16],
+                "inputs": [],
+            }
+            shard += 1
+    if last is not None:
+        yield last | {"inputs": read}
 
 
 def _numbered(

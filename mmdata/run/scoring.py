@@ -74,7 +74,7 @@ class ScoreWorker:
             input_fingerprint=job.fingerprint,
             root="run",
             files=tuple(files.records),
-            counts=counters.to_json(),
+            counts=counters.to_json() | {"facts": self._scorer.facts()},  # type: ignore[attr-defined]
         )
 
     def _taken(self, samples: Iterator[Sample], given: list[str]) -> Iterator[Sample]:

@@ -74,6 +74,7 @@ class Progress:
         self._parts: dict[str, PartProgress] = {}
         self._began = clock()
         self._written = self._drawn = float("-inf")
+        self._planned = self._began
         self._state, self._message = "running", ""
         self._has_work = False
         self.engine_start_s = 0.0  # of elapsed_s, what Ray took to start
@@ -108,6 +109,12 @@ class Progress:
                 self._live = None
             if not self._is_written():
                 self._write()
+
+    def planned(self, rows: int) -> None:
+        """So many rows of the inputs have been read; a line now and then, since a large table takes minutes."""
+        if self._clock() - self._planned >= LINE_EVERY_S:
+            self._planned = self._clock()
+            print(f"plan: {count(rows)} rows read", file=self._stream, flush=True)
 
     def start(
         self, part: str, shards: int, rows: int, done: Counters | None = None, done_shards: int | None = None

@@ -20,6 +20,7 @@ from mmdata.run.pipeline import Places, default_places
 from mmdata.shards.storage import is_remote
 
 POLL_S = 1.0
+SILENCE_S = 60.0
 MAX_MEGABYTES = 200
 _EXIT_CODE = re.compile(r"exit code (\d+)")
 
@@ -61,9 +62,19 @@ def submit_job(path: str, overrides: Sequence[str], places: Places) -> int:
 def _follow(client: Any, job: str) -> Any:
     """Print the job's log as it comes; returns its last status."""
     printed = 0
+    heard_s = time.monotonic()
     while True:
-        status = client.get_job_status(job)
-        logs = client.get_job_logs(job)
+        try:
+            status, logs = client.get_job_status(job), client.get_job_logs(job)
+        except (ConnectionError, RuntimeError, OSError) as error:
+            if time.monotonic() - heard_s > SILENCE_S:
+                raise ConfigError(
+                    f"job {job}: the head has not answered for {SILENCE_S:.0f} s ({str(error)[:120]}); the job itself "
+                    f"goes on: ray job logs {job} --follow"
+                ) from None
+            time.sleep(POLL_S)
+            continue
+        heard_s = time.monotonic()
         print(logs[printed:], end="", flush=True)
         printed = len(logs)
         if status.is_terminal():

@@ -86,16 +86,8 @@ class ImageText:
         self._decoders = ThreadPoolExecutor(threads, "decode") if threads > 1 else None
 
     def facts(self) -> dict[str, str]:
-        """What `auto` came to, for the run's records; after setup."""
-        import open_clip
-        import torch
-
-        return {
-            "device": self._encoder.device.type,
-            "precision": self._encoder.precision,
-            "torch": torch.__version__,
-            "open_clip": open_clip.__version__,
-        }
+        """What `auto` came to; shards of one run must agree in it. After setup."""
+        return {"device": self._encoder.device.type, "precision": self._encoder.precision}
 
     def process(self, samples: list[Sample]) -> list[Sample]:
         """The samples of a shard, or of a part of it that begins at a multiple of batch_size."""

@@ -41,6 +41,10 @@ class RunFolder:
         return join(self.root, "attempts")
 
     @property
+    def logs(self) -> str:
+        return join(self.root, "logs")
+
+    @property
     def status(self) -> str:
         return join(self.root, "status.json")
 

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.run.test_cluster import GATE_S, Gate, digest_of, ended, start
-from tests.run.world import World, world_at
+from tests.run.world import World
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 DRIVER_KILLS = 8
 WORKER_KILLS = 6
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with world_at(tmp_path) as world:
-        yield world
 
 
 def clean_digest(world: World, pipeline: str) -> object:

@@ -15,17 +15,11 @@ import psutil
 import pytest
 
 from tests.run.test_pipeline import manifest_of
-from tests.run.world import World, command, environment, tree_of, world_at
+from tests.run.world import World, command, environment, tree_of
 from tests.score.checkpoints import write_tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 GATE_S = 60.0
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with world_at(tmp_path) as world:
-        yield world
 
 
 def digest_of(world: World, dataset: str) -> object:

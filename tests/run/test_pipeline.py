@@ -6,22 +6,15 @@ import json
 import resource
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mmdata.shards import ledger
-from tests.run.world import DOUBLED, MISSING, ROWS, World, command, environment, tree_of, world_at
+from tests.run.world import DOUBLED, MISSING, ROWS, World, command, environment, tree_of
 from tests.score.checkpoints import write_tiny_checkpoint
 
 LOCAL = "--in-process"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with world_at(tmp_path) as world:
-        yield world
 
 
 def manifest_of(dataset: Path) -> dict[str, object]:

@@ -38,6 +38,7 @@ OTHER: dict[str, Any] = {
     "fetch.hash_blocklist": "blocked.txt",
     "emit.formats": ["parquet"],
     "emit.normalise": "half",
+    "emit.augment": {"image": {"flip": 0.5}},
     "run.workers": 3,
     "run.score_workers": 3,
 }
