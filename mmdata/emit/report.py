@@ -115,7 +115,8 @@ def _notes(notes: dict[str, str]) -> tuple[str, dict[str, str]]:
 def _policy(style: str) -> str:
     """The page may show its own pictures and its one style sheet, and nothing else at all."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    media = "img-src data:; media-src data:"
+    return f"default-src 'none'; {media}; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def _parts(report: ReportInput, stages: Sequence[StageTime]) -> list[tuple[str, Counters, list[StageTime], float]]:

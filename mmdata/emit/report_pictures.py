@@ -1,7 +1,7 @@
 """Contact sheets: which samples to look at, and their thumbnails.
 
 Pictures come from at most PICTURE_SHARDS staged tars, spread evenly over the run, so that a run of any size costs the
-same; of those tars only the members shown are read. Other media than pictures get their own `thumbnail` branch later.
+same; of those tars only the members shown are read.
 """
 
 from __future__ import annotations
@@ -10,24 +10,22 @@ import base64
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
-import cv2
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmdata.emit.report_media import NOTHING, Tile, is_shown, tile_of
 from mmdata.emit.report_rows import Rows, column_names
 from mmdata.emit.report_scores import primary_column
 from mmdata.emit.report_text import CAPTION_CHARS, KEY_CHARS, clean
-from mmdata.sample import DETAIL_CHARS, IMAGE_PARTS
+from mmdata.sample import DETAIL_CHARS
 from mmdata.shards import ledger, storage, tar
 
 PICTURE_SHARDS = 24
-THUMBNAIL_PX = 160
-JPEG_QUALITY = 78
 KEPT_PICTURES, REASON_PICTURES, SIDE_PICTURES = 24, 8, 16
-PAGE_PICTURES_BYTES = 10_000_000  # of JPEG over all sheets; base64 adds a third
-_TOO_MANY_PIXELS = 100_000_000
+PAGE_PICTURES_BYTES = 7_500_000  # of JPEG over all sheets; base64 adds a third
+PAGE_SOUND_BYTES = 3_000_000
 _MEMBER_BYTES = 64_000_000
 
 Place = tuple[int, int]
@@ -45,7 +43,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Picture:
-    """One tile of a sheet; `data` is a JPEG as a data: URI, empty where it could not be read."""
+    """One tile of a sheet; `data` is a JPEG, `sound` what can be played, as data: URIs; empty where there is none."""
 
     text: Text
     reason: str
@@ -53,6 +51,7 @@ class Picture:
     data: str
     width_px: int
     height_px: int
+    sound: str
 
 
 @dataclass(frozen=True)
@@ -80,17 +79,24 @@ def sheets_of(rows: Rows, thresholds: dict[str, dict[str, float]]) -> list[Sheet
     sheets = [sheet for sheet in _choose(rows, thresholds) if sheet.picks]
     places = {pick.place for sheet in sheets for pick in sheet.picks}
     texts = texts_of(rows, places)
-    thumbnails = _thumbnails(rows, texts)
-    left_bytes = PAGE_PICTURES_BYTES
+    tiles = _tiles(rows, texts)
+    left_bytes, left_sound_bytes = PAGE_PICTURES_BYTES, PAGE_SOUND_BYTES
     for sheet in sheets:
         for pick in sheet.picks:
-            data, width_px, height_px = thumbnails.get(pick.place, (b"", 0, 0))
-            left_bytes -= len(data)
+            tile = tiles.get(pick.place, NOTHING)
+            left_bytes -= len(tile.jpeg)
             if left_bytes < 0:
                 break
-            uri = "data:image/jpeg;base64," + base64.b64encode(data).decode() if data else ""
-            sheet.pictures.append(Picture(texts[pick.place], pick.reason, pick.score, uri, width_px, height_px))
+            is_heard = len(tile.sound) <= left_sound_bytes
+            left_sound_bytes -= len(tile.sound) if is_heard else 0
+            picture, sound = _uri("image/jpeg", tile.jpeg), _uri(tile.mime, tile.sound) if is_heard else ""
+            size = tile.width_px, tile.height_px
+            sheet.pictures.append(Picture(texts[pick.place], pick.reason, pick.score, picture, *size, sound))
     return [sheet for sheet in sheets if sheet.pictures]
+
+
+def _uri(mime: str, data: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}" if data else ""
 
 
 def picture_shards(rows: Rows) -> list[int]:
@@ -169,38 +175,22 @@ def _short(column: pa.ChunkedArray) -> list[str]:
     return ["" if data is None else data.decode("utf-8", "replace") for data in raw]
 
 
-def _thumbnails(rows: Rows, texts: dict[Place, Text]) -> dict[Place, tuple[bytes, int, int]]:
-    """JPEG, width and height of the thumbnail of each row whose picture is in the staged tar of its shard."""
-    made: dict[Place, tuple[bytes, int, int]] = {}
+def _tiles(rows: Rows, texts: dict[Place, Text]) -> dict[Place, Tile]:
+    """The tile of each row whose media are in the staged tar of its shard."""
+    made: dict[Place, Tile] = {}
     for shard, positions in _by_shard(texts):
         wanted = {texts[shard, position].key: position for position in positions}
         path = rows.shards[shard].staged
         with contextlib.suppress(FileNotFoundError), storage.open_input(path) as file:
-            chosen: dict[int, tar.Member] = {}
+            chosen: dict[int, dict[str, tar.Member]] = {}
             for member in tar.members(file, path):
-                if member.key in wanted and member.part in IMAGE_PARTS and member.size <= _MEMBER_BYTES:
-                    chosen[wanted[member.key]] = member
-                    if len(chosen) == len(wanted):
-                        break
-            for position, member in chosen.items():
-                file.seek(member.offset)
-                found = thumbnail(file.read(member.size))
-                if found is not None:
-                    made[shard, position] = found
+                if member.key in wanted and is_shown(member.part) and member.size <= _MEMBER_BYTES:
+                    chosen.setdefault(wanted[member.key], {})[member.part] = member
+            for position, members in chosen.items():
+                made[shard, position] = tile_of({part: _bytes(file, member) for part, member in members.items()})
     return made
 
 
-def thumbnail(data: bytes) -> tuple[bytes, int, int] | None:
-    """A small JPEG of a picture with its width and height, or None where it cannot be read."""
-    try:
-        image_HWC = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if image_HWC is None or image_HWC.size > _TOO_MANY_PIXELS * 3:
-            return None
-        height, width = image_HWC.shape[:2]
-        scale = min(1.0, THUMBNAIL_PX / max(height, width))
-        size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        small_HWC = cv2.resize(image_HWC, size, interpolation=cv2.INTER_AREA) if scale < 1 else image_HWC
-        done, encoded = cv2.imencode(".jpg", small_HWC, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    except cv2.error:
-        return None
-    return (encoded.tobytes(), *size) if done else None
+def _bytes(file: BinaryIO, member: tar.Member) -> bytes:
+    file.seek(member.offset)
+    return file.read(member.size)
