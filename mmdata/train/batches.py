@@ -19,7 +19,6 @@ from typing import Any, BinaryIO, TypedDict
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
-import simplejpeg
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -27,6 +26,7 @@ from mmdata.errors import ConfigError, DamageError
 from mmdata.sample import IMAGE_PARTS
 from mmdata.shards import ledger, storage
 from mmdata.shards.folders import DatasetFolder, shard_number
+from mmdata.train.media import decode_HWC, fit_HWC
 
 _log = logging.getLogger(__name__)
 _INDEX_COLUMNS = ("key", "parts", "row_group", "row")
@@ -151,22 +151,7 @@ class ImageTextDataset(IterableDataset[ImageTextBatch]):
 
 def square_HWC(part: str, data: bytes, side_px: int) -> np.ndarray:
     """The middle square of a picture at side_px x side_px: uint8 RGB. Raises ValueError where it cannot be decoded."""
-    if part == "jpg":
-        # A picture of twice the side or more is decoded at a half, a quarter or an eighth of its size.
-        picture_HWC = simplejpeg.decode_jpeg(data, min_height=side_px, min_width=side_px)
-    else:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-        if pixels is None:
-            raise ValueError(f"not a {part} that can be decoded")
-        picture_HWC = pixels[..., ::-1]
-    height_px, width_px = picture_HWC.shape[:2]
-    edge_px = min(height_px, width_px)
-    top, left = (height_px - edge_px) // 2, (width_px - edge_px) // 2
-    square = np.ascontiguousarray(picture_HWC[top : top + edge_px, left : left + edge_px])
-    if edge_px == side_px:
-        return square
-    shrinks = edge_px > side_px
-    return cv2.resize(square, (side_px, side_px), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return fit_HWC(decode_HWC(part, data, side_px), side_px, "crop")
 
 
 def _manifest(folder: DatasetFolder) -> dict[str, Any]:

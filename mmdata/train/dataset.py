@@ -1,0 +1,90 @@
+"""Packs of the plan, read ahead and decoded in worker processes, in the order of the plan whatever the workers do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from mmdata.errors import Reason, SampleError
+from mmdata.train.collate import Batch, pack
+from mmdata.train.config import MachineOptions
+from mmdata.train.plan import Pack, Place, Plan
+from mmdata.train.samples import Prepared, SampleLoader
+
+
+class PackDataset(Dataset[Batch]):
+    """Packs by their entry in the plan. A sample that cannot be used leaves its place empty and is told in `bad`."""
+
+    def __init__(self, loader: SampleLoader, tokens_per_pack: int) -> None:
+        self._loader, self._tokens_per_pack = loader, tokens_per_pack
+
+    def __getitem__(self, asked: Pack) -> Batch:
+        samples: list[Prepared] = []
+        bad: list[dict[str, Any]] = []
+        used = 0
+        for place in asked.samples:
+            try:
+                sample = self._loader.load(place.entry, place.shard, place.row, asked.epoch)
+                used += len(sample.ids)
+                if used > self._tokens_per_pack:
+                    # Estimated lengths may fall short; what is over is told, never cut.
+                    used -= len(sample.ids)
+                    raise SampleError(Reason.TOO_LONG, f"{len(sample.ids)} tokens are more than its pack has left")
+                samples.append(sample)
+            except SampleError as error:
+                bad.append(self._line(asked, place, error))
+        return pack(samples, asked.step, asked.number, bad)
+
+    def _line(self, asked: Pack, place: Place, error: SampleError) -> dict[str, Any]:
+        options, reader = self._loader.data[place.entry], self._loader.reader(place.entry)
+        return {
+            "step": asked.step,
+            "key": reader.index(place.shard)["key"][place.row].as_py(),
+            "dataset": options.dataset,
+            "modality": options.modality,
+            "split": options.split,
+            "shard": place.shard,
+            "row": place.row,
+            "reason": error.reason.value,
+            "detail": error.detail[:200],
+        }
+
+
+class PackOrder:
+    """One rank's packs from a step to the end of the plan, over all epochs: a sampler without a seam between epochs."""
+
+    def __init__(self, plan: Plan, start_step: int, rank: int, world_size: int) -> None:
+        self._plan, self._start, self._rank, self._world_size = plan, start_step, rank, world_size
+
+    def __iter__(self) -> Iterator[Pack]:
+        for step in range(self._start, self._plan.num_steps):
+            yield from self._plan.packs_of(step, self._rank, self._world_size)
+
+    def __len__(self) -> int:
+        return (self._plan.num_steps - self._start) * (self._plan.options.packs_per_step // self._world_size)
+
+
+def batches(
+    loader: SampleLoader, plan: Plan, machine: MachineOptions, start_step: int, rank: int, world_size: int, pin: bool
+) -> DataLoader[Batch]:
+    """This rank's batches from start_step on, the next ones read ahead by `machine.workers` processes."""
+    return DataLoader(
+        PackDataset(loader, plan.options.tokens_per_pack),
+        batch_size=None,
+        sampler=PackOrder(plan, start_step, rank, world_size),
+        num_workers=machine.workers,
+        prefetch_factor=machine.prefetch if machine.workers else None,
+        pin_memory=pin,
+        worker_init_fn=_quiet,
+    )
+
+
+def _quiet(_: int) -> None:
+    """One thread a worker: their number is the parallelism."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -1,0 +1,131 @@
+"""One sample of a dataset to ids, labels and decoded media; and, without its media, how long it will be."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mmdata.errors import Reason, SampleError
+from mmdata.sample import IMAGE_PARTS
+from mmdata.train import augment
+from mmdata.train.chat import IGNORE, Chat, Encoded, Turn, caption_turns, turns_of
+from mmdata.train.config import KINDS, DataOptions, Kind
+from mmdata.train.media import SAMPLE_RATE_HZ, Item, MediaSpec, Medium, items_of
+from mmdata.train.records import Record, ShardReader
+
+
+@dataclass
+class Prepared:
+    """A sample ready to be packed. media: for each kind, the items of each medium in order of appearance."""
+
+    key: str
+    source: str
+    modality: str
+    ids: list[int]
+    labels: list[int]
+    media: dict[Kind, list[list[Item]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # spent on read, decode and encode
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a sample takes in a pack: all tokens, those of media, and those that are learned."""
+
+    tokens: int
+    media_tokens: int
+    labels: int
+
+
+class SampleLoader:
+    """Reads samples of the entries of `data`. Made for one run; travels to workers, which open files of their own."""
+
+    def __init__(
+        self,
+        data: Sequence[DataOptions],
+        chat: Chat,
+        specs: Mapping[Kind, MediaSpec],
+        varied: augment.AugmentOptions,
+        seed: int,
+        max_tokens: int,
+    ) -> None:
+        self.data, self.chat, self.specs = list(data), chat, dict(specs)
+        self.varied, self.seed, self.max_tokens = varied, seed, max_tokens
+        self._readers: dict[int, ShardReader] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": {}}
+
+    def reader(self, entry: int) -> ShardReader:
+        """The reader of entry number `entry`, opened when first asked for."""
+        if entry not in self._readers:
+            options = self.data[entry]
+            self._readers[entry] = ShardReader(options.dataset, options.modality, options.split)
+        return self._readers[entry]
+
+    def load(self, entry: int, shard: int, row: int, epoch: int) -> Prepared:
+        """The sample, decoded and varied as this epoch draws. Raises SampleError where it cannot be used."""
+        options = self.data[entry]
+        begun = time.perf_counter()
+        record = self.reader(entry).read(shard, row)
+        read = time.perf_counter()
+        varied = self.varied if self.varied != augment.AugmentOptions() else None
+        media: dict[Kind, list[list[Item]]] = {}
+        for kind, found in self._usable(record).items():
+            for number, medium in enumerate(found):
+                rng = augment.rng_of(self.seed, epoch, record.key, kind, number)
+                media.setdefault(kind, []).append(items_of(medium, self.specs[kind], varied, rng))
+        features = {kind: [sum(item.tokens for item in items) for items in of] for kind, of in media.items()}
+        decoded = time.perf_counter()
+        encoded = self.chat.encode(self._turns(options, record), features, self.max_tokens)
+        seconds = {"read": read - begun, "decode": decoded - read, "encode": time.perf_counter() - decoded}
+        return Prepared(record.key, record.source, options.modality, encoded.ids, encoded.labels, media, seconds)
+
+    def measure(self, entry: int, shard: int, row: int) -> Measure:
+        """How long the sample will be, from its texts and the index. Raises SampleError where it cannot be used."""
+        encoded, features = self.outline(entry, shard, row)
+        labels = sum(label != IGNORE for label in encoded.labels[1:])
+        return Measure(len(encoded.ids), sum(sum(counts) for counts in features.values()), labels)
+
+    def outline(self, entry: int, shard: int, row: int) -> tuple[Encoded, dict[Kind, list[int]]]:
+        """Ids and labels of a sample, and features of its media, without reading these."""
+        reader = self.reader(entry)
+        record = reader.read(shard, row, media=False)
+        duration_s = reader.index(shard)["duration_s"][row].as_py()
+        features = {
+            kind: [self.features(medium, duration_s) for medium in found]
+            for kind, found in self._usable(record).items()
+        }
+        return self.chat.encode(self._turns(self.data[entry], record), features, self.max_tokens), features
+
+    def features(self, medium: Medium, duration_s: float | None) -> int:
+        """Tokens a medium will have at most; of a sound without a known duration, those of one window."""
+        spec = self.specs[medium.kind]
+        if medium.kind == "audio":
+            if not duration_s:
+                return spec.sound_tokens(spec.window_samples)
+            longest_s = augment.longest_s(self.varied, duration_s)
+            return spec.sound_tokens(math.ceil(longest_s * SAMPLE_RATE_HZ))
+        frames = sum(part in IMAGE_PARTS for part, _ in medium.parts) or spec.frames
+        return min(frames, spec.frames if medium.kind == "video" else 1) * spec.tokens(spec.features)
+
+    def _usable(self, record: Record) -> dict[Kind, list[Medium]]:
+        """Media that an encoder takes. A captioned sample may have others beside them; a conversation needs all."""
+        usable = {kind: record.media[kind] for kind in KINDS if kind in record.media and kind in self.specs}
+        if record.media and not usable:
+            raise SampleError(Reason.UNSUPPORTED, f"no encoder for its media: {', '.join(record.media)}")
+        return usable
+
+    def _turns(self, options: DataOptions, record: Record) -> list[Turn]:
+        if record.messages is None:
+            prompts = options.prompts or [""]
+            prompt = prompts[int(augment.rng_of(self.seed, record.key, "prompt").integers(len(prompts)))]
+            kinds = [kind for kind, found in self._usable(record).items() for _ in found]
+            return caption_turns(kinds, prompt, record.caption)
+        turns = turns_of(record.messages)
+        if not any(turn.role == "assistant" for turn in turns):
+            # A document: nobody asks, so all of its text is learned.
+            turns = [replace(turn, role="assistant") for turn in turns]
+        return turns
