@@ -78,7 +78,12 @@ def select_part(driver: Driver) -> Selection:
     )
     log = CommitLog(driver.run, SELECT_PREFIX + key)
     tables = [
-        ShardTables(s, driver.run.ledger(s), {name: driver.run.scores(name, s) for name in scored}) for s in shards
+        ShardTables(
+            shard,
+            driver.run.ledger(shard, ingested[shard].revision),
+            {name: driver.run.scores(name, shard, commits[shard].revision) for name, commits in scored.items()},
+        )
+        for shard in shards
     ]
     driver.progress.start("select", 1, driver.plan.rows)
     if 0 not in log.commits:
@@ -90,8 +95,14 @@ def select_part(driver: Driver) -> Selection:
     counts = SelectionCounts.from_json(log.commits[0].counts)
     driver.progress.end("select", Counters(samples=counts.rows, reasons=counts.reasons))
     staged = tuple(
-        StagedShard(t.shard, driver.run.staged(t.shard), t.ledger, driver.run.selection(key, t.shard), t.scores)
-        for t in tables
+        StagedShard(
+            table.shard,
+            driver.run.staged(table.shard, ingested[table.shard].revision),
+            table.ledger,
+            driver.run.selection(key, table.shard),
+            table.scores,
+        )
+        for table in tables
     )
     return Selection(key, counts, staged)
 

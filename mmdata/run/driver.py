@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -138,9 +138,10 @@ class Driver:
             part = f"score.{name}"
             ingested = CommitLog(self.run, "ingest").commits
             log = CommitLog(self.run, part)
-            pending = [shard for shard in sorted(ingested) if shard not in log.commits]
+            done = {s for s, commit in ingested.items() if s in log.commits and log.commits[s].revision == commit.revision}
+            pending = [shard for shard in sorted(ingested) if shard not in done]
             rows = sum(ingested[shard].counts["reasons"].get("ok", 0) for shard in ingested)
-            self.progress.start(part, len(ingested), rows, counts_of(log), len(log.commits))
+            self.progress.start(part, len(ingested), rows, counts_of(log, done), len(done))
             if pending:
                 make_job = partial(self._score_job, name, ingested)
                 make_worker = partial(ScoreWorker, self.pipeline, name)
@@ -163,6 +164,7 @@ class Driver:
             pipeline=self.pipeline,
             scorer=scorer,
             shard=shard,
+            revision=ingested[shard].revision,
             config_hash=self.record.scorer_hash(scorer),
             fingerprint=ingested[shard].files[0].sha256,
             attempt=uuid.uuid4().hex,
@@ -206,8 +208,9 @@ def _check_facts(log: CommitLog, result: Commit) -> None:
         )
 
 
-def counts_of(log: CommitLog) -> Counters:
+def counts_of(log: CommitLog, shards: Collection[int] | None = None) -> Counters:
+    """The counts of the shards of a part that are done, or of some of them, added up."""
     total = Counters()
-    for shard in sorted(log.commits):
+    for shard in sorted(log.commits if shards is None else shards):
         total.add(Counters.from_json(log.commits[shard].counts))
     return total

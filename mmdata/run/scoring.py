@@ -34,8 +34,9 @@ class ScoreJob:
     pipeline: Pipeline
     scorer: str
     shard: int
+    revision: int  # of the ingest commit that the scores belong to
     config_hash: str
-    fingerprint: str  # of the ingest commit that the scores belong to
+    fingerprint: str  # of its staged tar
     attempt: str
 
 
@@ -49,26 +50,26 @@ class ScoreWorker:
     def score(self, job: ScoreJob) -> Commit:
         """Do one shard; returns what its commit record would say."""
         start = time.perf_counter()
-        table = ledger.read(job.run.ledger(job.shard))
+        table = ledger.read(job.run.ledger(job.shard, job.revision))
         table = table.select([name for name in table.column_names if name in READS_COLUMNS | self._scorer.reads])
         counters = Counters()
         folder = job.run.relative(job.run.attempt(job.attempt))
         with scratch_for(job.run.root, folder) as scratch:
             files = AttemptFiles(job.run.root, folder, scratch)
-            staged = storage.local_copy(job.run.staged(job.shard), scratch)
+            staged = storage.local_copy(job.run.staged(job.shard, job.revision), scratch)
             given: list[str] = []
             scored = score_samples(self._scorer, self._taken(staged_samples(staged, table), given), counters)
             check_law(f"{job.scorer} of shard {job.shard}", given, list(scored.values()))
             keys = table["key"].to_pylist()
             data = ledger.parquet_bytes(scores_table(keys, scored, self._scorer))
-            files.put(job.run.relative(job.run.scores(job.scorer, job.shard)), data)
+            files.put(job.run.relative(job.run.scores(job.scorer, job.shard, job.revision)), data)
         counters.samples = len(scored)
         counters.reasons.update(sample.reason.value for sample in scored.values())
         counters.seconds = time.perf_counter() - start
         return Commit(
             part=f"score.{job.scorer}",
             shard=job.shard,
-            revision=0,
+            revision=job.revision,
             attempt=job.attempt,
             config_hash=job.config_hash,
             input_fingerprint=job.fingerprint,
