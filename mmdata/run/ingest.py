@@ -7,37 +7,33 @@ which host answered first.
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from mmdata.config import Pipeline
-from mmdata.counters import Counters, check_law
-from mmdata.errors import BudgetError, Reason, SampleError
-from mmdata.fetch.blocklist import read_hash_list
-from mmdata.fetch.engine import fetch_all
-from mmdata.fetch.links import Fetched, Link, check_bytes
+from mmdata.counters import Counters, StageCount, check_law
+from mmdata.errors import BudgetError, Reason, Status
 from mmdata.options import ROLES, values_of
-from mmdata.run.catalog import Resolved, resolve
+from mmdata.run.catalog import resolve
 from mmdata.run.child import run_stages, takes
+from mmdata.run.gather import Gatherer, own_columns
 from mmdata.run.plan import ShardPlan
-from mmdata.run.sandbox import Sandbox, kept_sandbox
+from mmdata.run.sandbox import Sandbox, kept_sandboxes
 from mmdata.run.spool import Spool
-from mmdata.sample import RAW, Sample, root_key, sample_key
+from mmdata.sample import Sample, root_key, sample_key
 from mmdata.shards import ledger
 from mmdata.shards.attempt import AttemptFiles, scratch_for
 from mmdata.shards.commits import Commit
 from mmdata.shards.folders import RunFolder
 from mmdata.shards.tar import TarWriter
-from mmdata.sources.media import MediaPlace, MediaReader
-from mmdata.sources.rows import ROW_FIELDS
+from mmdata.sources.messages import MEDIA_REASONS
 from mmdata.stage import OWN, Stage
 
+BATCH_BYTES = 64 << 20  # a batch ends with the sample that reaches it: films are larger than pictures
 MIN_ROWS_FOR_BUDGET = 20  # of fewer rows, no share tells an outage from bad luck
 
 
@@ -63,15 +59,25 @@ def ingest_shard(job: IngestJob) -> Commit:
     folder = job.run.relative(job.run.attempt(job.attempt))
     with scratch_for(job.run.root, folder) as scratch, Spool(scratch) as spool:
         files = AttemptFiles(job.run.root, folder, scratch)
-        samples = _samples(rows, job, resolved)
+        gatherer = Gatherer(
+            job.plan,
+            resolved.fetch,
+            media_column=getattr(resolved.sources[job.plan.source], "media_column", ""),
+            per_host=max(1, resolved.fetch.per_host // job.workers),
+            forbidden_ports=job.forbidden_ports,
+            scratch=scratch,
+        )
+        samples = gatherer.samples(rows, with_own=any(OWN in stage.reads for stage in resolved.stages))
         for batch in _staged(samples, resolved.stages, job.pipeline, counters):
             for sample in batch:
+                sample.columns.pop(OWN, None)  # for stages; it comes into the ledger from the rows
                 spool.keep(sample)
         finished = spool.finished
         check_law(f"ingest of shard {job.plan.shard}", _keys(rows, job.plan.source), finished)
         counters.samples = len(finished)
         counters.reasons.update(sample.reason.value for sample in finished)
         counters.bytes_in = sum(sample.columns.get("bytes") or 0 for sample in finished)
+        _count_media(finished, counters)
         _check_budget(finished, job.pipeline.run.max_transient_share)
         order = {key: place for place, key in enumerate(_keys(rows, job.plan.source))}
         finished.sort(key=lambda sample: (order[root_key(sample.key)], sample.key))
@@ -105,103 +111,40 @@ def _keys(rows: pa.Table, source: str) -> list[str]:
 
 def _own_columns(rows: pa.Table, finished: Sequence[Sample], source: str) -> pa.Table:
     """The source's own columns, one row a finished sample (children repeat their parent's)."""
-    own = [name for name in rows.column_names if name not in ROW_FIELDS.names and name != "number"]
+    own = own_columns(rows)
     place = {key: index for index, key in enumerate(_keys(rows, source))}
     indices = [place[root_key(sample.key)] for sample in finished]
     table: pa.Table = rows.select(own).take(pa.array(indices, pa.int64()))
     return table
 
 
-def _owns(rows: pa.Table) -> Iterator[dict[str, Any]]:
-    """The source's own columns of every row as plain values, for stages that read them."""
-    own = [name for name in rows.column_names if name not in ROW_FIELDS.names and name != "number"]
-    if not own:
-        yield from ({} for _ in range(rows.num_rows))
-    for row in rows.select(own).to_pylist():
-        yield orjson.loads(orjson.dumps(row, default=str))
+def _reasons(samples: Sequence[Sample]) -> Iterator[Reason]:
+    """What became of everything that was to be fetched or read: of a document, of each of its media."""
+    for sample in samples:
+        if media := sample.columns.get(MEDIA_REASONS):
+            yield from map(Reason, media)
+        else:
+            yield sample.reason
+
+
+def _count_media(samples: Sequence[Sample], counters: Counters) -> None:
+    """Count the media of documents as if they were given to a stage of their own."""
+    documents = [sample for sample in samples if sample.columns.get(MEDIA_REASONS)]
+    if documents:
+        statuses = Counter(reason.status for reason in _reasons(documents))
+        count = StageCount(statuses.total(), statuses[Status.OK], statuses[Status.FAILED], statuses[Status.DROPPED])
+        counters.stages["media of documents"] = count
 
 
 def _check_budget(samples: Sequence[Sample], limit: float) -> None:
-    transient = sum(sample.reason.is_transient for sample in samples)
-    if len(samples) >= MIN_ROWS_FOR_BUDGET and transient > limit * len(samples):
+    reasons = list(_reasons(samples))
+    transient = sum(reason.is_transient for reason in reasons)
+    if len(reasons) >= MIN_ROWS_FOR_BUDGET and transient > limit * len(reasons):
         raise BudgetError(
-            f"{transient} of {len(samples)} rows failed for transient causes (dns, timeouts, 5xx ...), allowed is a "
+            f"{transient} of {len(reasons)} rows failed for transient causes (dns, timeouts, 5xx ...), allowed is a "
             f"share of {limit}: the network or the hosts seem to be down; run the same command again later, "
             "or raise run.max_transient_share"
         )
-
-
-def _samples(rows: pa.Table, job: IngestJob, resolved: Resolved) -> Iterator[Sample]:
-    """A sample for every row, in the order its bytes come in: with its part `raw`, or with the reason why not."""
-    linked: dict[str, tuple[Sample, Link]] = {}
-    stored: list[tuple[Sample, MediaPlace, str | None]] = []
-    owns = _owns(rows) if any(OWN in stage.reads for stage in resolved.stages) else itertools.repeat(None)
-    for row, own in zip(rows.select([*ROW_FIELDS.names, "number"]).to_pylist(), owns, strict=False):
-        sample = _sample(row, job.plan)
-        if own is not None:
-            sample.columns[OWN] = own
-        if row["row_error"]:
-            sample.end(Reason.ROW_ERROR, row["row_error"])
-            yield sample
-        elif row["media_path"]:
-            place = MediaPlace(row["media_path"], row["media_offset"], row["media_size"], row["media_row"])
-            stored.append((sample, place, row["expected_sha256"]))
-        else:
-            linked[sample.key] = sample, Link(sample.key, row["url"] or "", row["expected_sha256"])
-    fetch = resolved.fetch
-    blocked: Container[str] = read_hash_list(fetch.hash_blocklist) if fetch.hash_blocklist else ()
-    column = getattr(resolved.sources[job.plan.source], "media_column", "")
-    with MediaReader(column, int(fetch.max_mb * 1e6)) as reader:
-        for index, data in reader.read_many(place for _, place, _ in stored):
-            sample, _, expected = stored[index]
-            fetched = Fetched(sample.key, attempts=1)
-            if isinstance(data, SampleError):
-                fetched.end(data.reason, data.detail)
-            else:
-                fetched.data, fetched.num_bytes = data, len(data)
-            yield _had(sample, check_bytes(fetched, expected, blocked))
-    at_once = max(1, fetch.per_host // job.workers)
-    links = [link for _, link in linked.values()]
-    for fetched in fetch_all(links, fetch, per_host=at_once, forbidden_ports=job.forbidden_ports, blocklist=blocked):
-        yield _had(linked.pop(fetched.key)[0], fetched)
-    for sample, _ in linked.values():
-        sample.end(Reason.INTERNAL, "the fetcher gave no answer for this link")
-        yield sample
-
-
-def _stored_name(row: dict[str, Any]) -> str | None:
-    """Where stored bytes came from, without the folder: that is this machine's own and would change the dataset."""
-    if not row["media_path"]:
-        return None
-    name = row["media_path"].rpartition("/")[2]
-    place = row["media_row"] if row["media_row"] is not None else row["media_offset"]
-    return f"{name}#{place}" if place else name
-
-
-def _had(sample: Sample, fetched: Fetched) -> Sample:
-    sample.columns |= {
-        "attempts": fetched.attempts,
-        "http_code": fetched.http_code,
-        "raw_sha256": fetched.sha256,
-        "bytes": fetched.num_bytes if fetched.sha256 else None,
-    }
-    if fetched.reason is Reason.OK:
-        sample.parts[RAW] = fetched.data
-    else:
-        sample.end(fetched.reason, fetched.detail)
-    return sample
-
-
-def _sample(row: dict[str, Any], plan: ShardPlan) -> Sample:
-    columns = {
-        "source": plan.source,
-        "row": row["number"],
-        "modality": plan.modality,
-        "url": row["url"] or _stored_name(row),
-        "caption": row["caption"],
-        "language": row["language"],
-    }
-    return Sample(sample_key(plan.source, row["number"]), {}, columns)
 
 
 def _staged(
@@ -215,15 +158,13 @@ def _staged(
         else:
             groups.append([index])
     options = [(stage.name, values_of(stage, *ROLES)) for stage in stages]
-    sandboxes = {
-        group[0]: kept_sandbox(
-            [options[i] for i in group],
-            timeout_s=pipeline.run.decode_timeout_s,
-            memory_mb=pipeline.run.decode_memory_mb,
-        )
-        for group in groups
-        if stages[group[0]].isolated
-    }
+    isolated = [group for group in groups if stages[group[0]].isolated]
+    kept = kept_sandboxes(
+        [[options[i] for i in group] for group in isolated],
+        timeout_s=pipeline.run.decode_timeout_s,
+        memory_mb=pipeline.run.decode_memory_mb,
+    )
+    sandboxes = {group[0]: sandbox for group, sandbox in zip(isolated, kept, strict=True)}
     for group in groups:
         if group[0] not in sandboxes:
             for index in group:
@@ -261,11 +202,15 @@ def _through(batch: list[Sample], stages: list[Stage], sandbox: Sandbox | None, 
 
 
 def _batches(samples: Iterable[Sample], size: int) -> Iterator[tuple[list[Sample], float]]:
-    """Batches, and the seconds that were spent waiting for the samples of each."""
+    """Batches of at most `size` samples or about BATCH_BYTES, and the seconds spent waiting for the samples of each."""
     iterator = iter(samples)
     while True:
         start = time.perf_counter()
-        batch = list(itertools.islice(iterator, size))
+        batch: list[Sample] = []
+        left = BATCH_BYTES
+        while len(batch) < size and left > 0 and (sample := next(iterator, None)) is not None:
+            batch.append(sample)
+            left -= sum(map(len, sample.parts.values()))
         if not batch:
             return
         yield batch, time.perf_counter() - start

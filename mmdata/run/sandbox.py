@@ -125,17 +125,22 @@ def _message(samples: list[Sample]) -> list[Sample]:
     return samples
 
 
-_kept: dict[str, Sandbox] = {}
+_kept: dict[str, list[Sandbox]] = {}
 
 
-def kept_sandbox(stages: Sequence[tuple[str, Mapping[str, Any]]], *, timeout_s: float, memory_mb: int) -> Sandbox:
-    """The sandbox of these settings that this process keeps: a child starts once a worker, not once a shard."""
-    key = json.dumps([list(stages), timeout_s, memory_mb], sort_keys=True, default=str)
+def kept_sandboxes(
+    groups: Sequence[Sequence[tuple[str, Mapping[str, Any]]]], *, timeout_s: float, memory_mb: int
+) -> list[Sandbox]:
+    """The sandboxes of these settings that this process keeps, one a group: children start once a worker, not a shard.
+
+    Those of other settings are closed.
+    """
+    key = json.dumps([[list(group) for group in groups], timeout_s, memory_mb], sort_keys=True, default=str)
     if key not in _kept:
-        for sandbox in _kept.values():
+        for sandbox in (sandbox for kept in _kept.values() for sandbox in kept):
             sandbox.close()
         _kept.clear()
-        _kept[key] = Sandbox(stages, timeout_s=timeout_s, memory_mb=memory_mb)
+        _kept[key] = [Sandbox(group, timeout_s=timeout_s, memory_mb=memory_mb) for group in groups]
     return _kept[key]
 
 

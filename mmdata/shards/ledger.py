@@ -110,6 +110,7 @@ ANNOTATIONS: dict[str, pa.DataType] = {
     "caption_hash": pa.uint64(),
     "caption_simhash": pa.uint64(),
     # documents
+    "media_reasons": pa.list_(pa.string()),  # a reason for every medium the document came with, ok where it was kept
     # privacy
     "faces": pa.int32(),
 }

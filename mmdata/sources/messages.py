@@ -11,8 +11,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from mmdata.sample import RAW
+
+MEDIA_REASONS = "media_reasons"  # a column of documents: why each medium is not there, "ok" for one that is
 MEDIA_TYPES = ("image", "video", "audio")
 Messages = list[dict[str, Any]]
+
+
+def raw_part(place: int) -> str:
+    """Name of the part with the bytes, as they came, of the medium at a place."""
+    return f"{RAW}.{place:03d}"
 
 
 def text_piece(text: str) -> dict[str, str]:
