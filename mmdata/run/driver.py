@@ -138,7 +138,8 @@ class Driver:
             part = f"score.{name}"
             ingested = CommitLog(self.run, "ingest").commits
             log = CommitLog(self.run, part)
-            done = {s for s, commit in ingested.items() if s in log.commits and log.commits[s].revision == commit.revision}
+            scored = {shard: commit.revision for shard, commit in log.commits.items()}
+            done = {shard for shard, commit in ingested.items() if scored.get(shard) == commit.revision}
             pending = [shard for shard in sorted(ingested) if shard not in done]
             rows = sum(ingested[shard].counts["reasons"].get("ok", 0) for shard in ingested)
             self.progress.start(part, len(ingested), rows, counts_of(log, done), len(done))
