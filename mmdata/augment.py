@@ -1,13 +1,14 @@
 """What copies of repeated samples may differ in: the options of `emit.augment`, and where the randomness comes from.
 
 Selection may repeat a rare sample; its copies have keys `-x02`, `-x03`, ... A copy is the sample itself unless
-`emit.augment` names what to vary. The first one (`x01`, without a suffix) is never touched. Each kind is one function
+`emit.augment` names what to vary. The first one, without a suffix, is never touched. Each kind is one function
 
     augment(parts: dict[str, bytes], columns: dict[str, Any], key: str, options) -> dict[str, bytes]
 
-in `mmdata/<room>/augment.py`. It gets all parts of a sample, with its caption as `txt`, and gives the same names back,
-those that it need not touch as they are; what else changes (duration_s, width_px, ...) it writes into `columns`, the
-copy's own. Features (`mel.npy`, `mfcc.npy`) must be those of the sound given back. The same key gives the same bytes.
+in `mmdata/<room>/augment.py`. It gets the media of a sample and gives the same names back, those that it need not touch
+as they are; what else changes (duration_s, width_px, ...) it writes into `columns`, the copy's own. `mel.npy` and
+`mfcc.npy` are not among the parts: the stages that made them make them again. The same key gives the same bytes.
+For captions it is `augment(caption, key, options) -> str`.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class CaptionAugment:
     """How a copy of a caption may differ; not of a transcript, which must be what is said."""
 
     synonyms: dict[str, list[str]] = semantic(factory=dict)  # word -> others that may stand in its place
-    replace: Share = semantic(0.3)  # probability for each word that has synonyms
-    delete: Share = semantic(0.0)  # probability for each word to be left out; one always stays
+    synonym_share: Share = semantic(0.3)  # of the words that have synonyms
+    delete_share: Share = semantic(0.0)  # of the other words; one always stays
     modalities: list[Literal["image_text", "video_text", "audio_text"]] = semantic(
         factory=lambda: ["image_text", "video_text"]
     )

@@ -24,7 +24,9 @@ def card_text(manifest: Mapping[str, Any], facts: DatasetFacts) -> str:
         _funnel(manifest, facts),
         _table("Sources", ("source", "samples"), manifest["sources"]),
         _table("Licences", ("licence", "samples"), manifest["licences"]),
+        _amounts(manifest),
         _pixels(manifest),
+        _derived(manifest),
         _loading(manifest),
         f"## Digest\n\n`{manifest['digest']}`: sha256 of the sorted lines `sha256 bytes path` over shards, "
         "sidecars and index. `mmdata verify` checks every file.\n",
@@ -83,6 +85,8 @@ def _table(title: str, head: tuple[str, str], counts: Mapping[str, int]) -> str:
 
 
 def _pixels(manifest: Mapping[str, Any]) -> str:
+    if set(manifest["samples"]) == {"audio_text"}:
+        return ""
     normalise, channels = manifest["normalise"], manifest["channels"]
     text = (
         f"## Pixels\n\nA loader gives a model `(value / 255 - mean) / std` with `{normalise['name']}`: "
@@ -93,22 +97,79 @@ def _pixels(manifest: Mapping[str, Any]) -> str:
     return text
 
 
+def _amounts(manifest: Mapping[str, Any]) -> str:
+    """Hours, pictures and frames, where there is anything but single pictures."""
+    amounts = {name: amount for name, amount in manifest["amounts"].items() if name != "image_text"}
+    if not amounts:
+        return ""
+    columns = ("rows", "hours", "images", "frames", "mel_frames")
+    lines = ["## Amounts", "", "A repeated sample counts once.", ""]
+    lines += ["| modality | " + " | ".join(columns).replace("_", " ") + " | sampling rates |"]
+    lines += ["|---|" + "--:|" * len(columns) + "---|"]
+    for modality, amount in amounts.items():
+        shown = [f"{amount[name]:,.2f}" if name == "hours" else f"{amount[name]:,}" for name in columns]
+        rates = ", ".join(f"{rate} Hz: {number:,}" for rate, number in amount["sample_rates_hz"].items())
+        lines.append(f"| {modality} | " + " | ".join(shown) + f" | {rates or 'no sound'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _derived(manifest: Mapping[str, Any]) -> str:
+    if not manifest["derived"]:
+        return ""
+    lines = ["## Features", "", "Computed with these stages and options; `mel.npy` and `mfcc.npy` are NumPy files:", ""]
+    for name, options in manifest["derived"]:
+        text = json.dumps(options, ensure_ascii=False)
+        lines.append(f"- `{name}: {text.replace('`', ' ')}`")
+    return "\n".join(lines) + "\n"
+
+
 def _loading(manifest: Mapping[str, Any]) -> str:
     if not manifest["samples"]:
         return ""
-    modality, by_split = next(iter(manifest["samples"].items()))
-    split = "train" if "train" in by_split else next(iter(by_split))
     lines = ["## Loading", "", "```python", "from datasets import load_dataset", ""]
-    lines += [f'dataset = load_dataset(DATASET, "{modality}", split="{split}")', "```"]
+    first, *others = [(modality, _first_split(by_split)) for modality, by_split in manifest["samples"].items()]
+    lines += [f'{"dataset" if not others else first[0]} = load_dataset(DATASET, "{first[0]}", split="{first[1]}")']
+    lines += [f'{modality} = load_dataset(DATASET, "{modality}", split="{split}")' for modality, split in others]
+    lines += ["```"]
+    lines += _without_decoders(manifest)
     if "webdataset" in manifest["formats"]:
-        shards = by_split[split]["shards"]
+        modality, split = first
+        shards = manifest["samples"][modality][split]["shards"]
         numbers = f"{{00000..{shards - 1:05d}}}" if shards > 1 else "00000"
         tars = f"{modality}/{split}/{numbers}.tar"
         lines += ["", "```python", "import webdataset as wds", ""]
-        lines += [f'dataset = wds.WebDataset(DATASET + "/{tars}", shardshuffle=100)', "```", "", "```sh"]
-        lines += ["# open_clip wants webdataset <= 0.2.86"]
-        lines += [f"python -m open_clip_train.main --dataset-type webdataset --train-data \"$DATASET\"'/{tars}'", "```"]
+        lines += [f'dataset = wds.WebDataset(DATASET + "/{tars}", shardshuffle=100)', "```"]
+        if modality == "image_text":
+            lines += ["", "```sh", "# open_clip wants webdataset <= 0.2.86"]
+            command = "python -m open_clip_train.main --dataset-type webdataset --train-data"
+            lines += [f"{command} \"$DATASET\"'/{tars}'", "```"]
     return "\n".join(lines) + "\n"
+
+
+def _first_split(by_split: Mapping[str, Any]) -> str:
+    return "train" if "train" in by_split else next(iter(by_split))
+
+
+def _without_decoders(manifest: Mapping[str, Any]) -> list[str]:
+    """How sound and clips are read where torchcodec, or FFmpeg's libraries that it needs, are not there."""
+    columns = {"video_text": ("video", "Video"), "audio_text": ("audio", "Audio")}
+    found = [modality for modality in columns if modality in manifest["samples"]]
+    if not found:
+        return []
+    lines = [
+        "",
+        "`datasets` decodes clips and sound with torchcodec, which needs FFmpeg's libraries. Without them take the",
+        "bytes and a decoder of your own; tars with sound cannot be loaded by `datasets` without torchcodec.",
+        "",
+        "```python",
+        "from datasets import Audio, Video",
+        "",
+    ]
+    for modality in found:
+        name = "dataset" if len(manifest["samples"]) == 1 else modality
+        column, feature = columns[modality]
+        lines.append(f'{name} = {name}.cast_column("{column}", {feature}(decode=False))')
+    return [*lines, "```"]
 
 
 def _plain(text: str) -> str:

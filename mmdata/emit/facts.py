@@ -1,4 +1,4 @@
-"""Numbers about what was emitted that add up over windows: sources, licences, and the statistics of the pixels."""
+"""Numbers about what was emitted that add up over windows: sources, licences, pixels, and amounts by modality."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmdata.emit.layout import LAYOUTS
 from mmdata.emit.rows import WindowRows
 
 LICENCE_COLUMNS = ("license", "licence")
@@ -18,28 +19,45 @@ OTHER = "(others)"
 _DIGITS = 6
 
 
-def window_facts(rows: WindowRows | None) -> dict[str, Any]:
-    """The facts of one window, as JSON: kept rows by source and licence, and sums over pixels by channel."""
-    facts: dict[str, Any] = {"sources": {}, "licences": {}, "pixels": [0.0, [0.0] * 3, [0.0] * 3]}
-    if rows is None:
-        return facts
-    facts["sources"] = _counts(rows.rows["source"])
-    for name in LICENCE_COLUMNS:
-        if name in rows.own.column_names:
-            facts["licences"] = _counts(rows.own[name])
-            break
-    facts["pixels"] = _pixel_sums(rows.rows)
-    return facts
+def window_facts(by_modality: Mapping[str, WindowRows]) -> dict[str, Any]:
+    """The facts of one window, as JSON: kept rows by source and licence, sums over pixels by channel, and amounts.
+
+    A repeated sample counts once.
+    """
+    sources: Counter[str] = Counter()
+    licences: Counter[str] = Counter()
+    pixels = [0.0, [0.0] * 3, [0.0] * 3]
+    amounts: dict[str, Any] = {}
+    for modality, rows in sorted(by_modality.items()):
+        sources.update(_counts(rows.rows["source"]))
+        for name in LICENCE_COLUMNS:
+            if name in rows.own.column_names:
+                licences.update(_counts(rows.own[name]))
+                break
+        if "channel_mean" in LAYOUTS[modality].ledger_columns.names:
+            pixels = _pixel_sums(rows.rows)
+        amounts[modality] = _amounts(rows.rows)
+    return {
+        "sources": dict(sorted(sources.items())),
+        "licences": dict(sorted(licences.items())),
+        "pixels": pixels,
+        "amounts": amounts,
+    }
 
 
 def merged(windows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The facts of the dataset: counts added, and `channels` {mean, std, pixels}, or None where nobody measured it."""
+    """The facts of the dataset: counts added, and `channels` {mean, std, pixels}, or None where nobody measured it.
+
+    amounts: by modality {rows, hours, images, frames, mel_frames, sample_rates_hz}; what a modality has none of is 0.
+    """
+    amounts: dict[str, dict[str, Any]] = {}
     sources: Counter[str] = Counter()
     licences: Counter[str] = Counter()
     weight, first, second = 0.0, np.zeros(3), np.zeros(3)
     for window in windows:
         sources.update(window["sources"])
         licences.update(window["licences"])
+        _add_amounts(amounts, window.get("amounts", {}))
         window_weight, window_first, window_second = window["pixels"]
         weight += window_weight
         first += np.array(window_first)
@@ -53,7 +71,50 @@ def merged(windows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             "std": [round(float(value), _DIGITS) for value in std],
             "pixels": int(weight),
         }
-    return {"sources": dict(sorted(sources.items())), "licences": dict(sorted(licences.items())), "channels": channels}
+    return {
+        "sources": dict(sorted(sources.items())),
+        "licences": dict(sorted(licences.items())),
+        "channels": channels,
+        "amounts": {modality: _in_hours(amount) for modality, amount in sorted(amounts.items())},
+    }
+
+
+def _amounts(rows: pa.Table) -> dict[str, Any]:
+    """Whole numbers, so that sums do not depend on their order."""
+
+    def total(name: str, factor: int = 1) -> int:
+        values = rows[name].to_pylist() if name in rows.column_names else []
+        return sum(round(factor * value) for value in values if value is not None)
+
+    rates = rows["sample_rate_hz"].drop_null() if "sample_rate_hz" in rows.column_names else pa.chunked_array([[]])
+    return {
+        "rows": rows.num_rows,
+        "milliseconds": total("duration_s", 1000),
+        "images": total("num_images"),
+        "frames": total("num_frames"),
+        "mel_frames": total("num_mel_frames"),
+        "sample_rates_hz": _counts(rates),
+    }
+
+
+def _add_amounts(to: dict[str, dict[str, Any]], window: Mapping[str, Mapping[str, Any]]) -> None:
+    for modality, amount in window.items():
+        known = to.setdefault(modality, {"sample_rates_hz": Counter()})
+        for name, value in amount.items():
+            if name == "sample_rates_hz":
+                known[name].update(value)
+            else:
+                known[name] = known.get(name, 0) + value
+
+
+def _in_hours(amount: Mapping[str, Any]) -> dict[str, Any]:
+    rates = dict(sorted(amount["sample_rates_hz"].items(), key=lambda item: item[0].zfill(12)))
+    return {
+        "rows": amount["rows"],
+        "hours": round(amount["milliseconds"] / 3_600_000, _DIGITS),
+        **{name: amount[name] for name in ("images", "frames", "mel_frames")},
+        "sample_rates_hz": rates,
+    }
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmdata.emit.records import text_tokens
-from mmdata.emit.rows import WindowRows
+from mmdata.emit.shard import Shard
 
 _PART = pa.struct([("part", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
 SCHEMA = pa.schema(
@@ -17,7 +17,8 @@ SCHEMA = pa.schema(
         ("parts", pa.list_(_PART)),  # bytes in the tar, in its order; null where no tar is written
         ("row_group", pa.int32()),  # in the Parquet shard; null where none is written
         ("row", pa.int32()),  # within the row group
-        ("text_tokens", pa.int32()),  # words of the caption, see records.text_tokens
+        # Tokens by the stage `tokenise`; without it, words (records.text_tokens); of a document, words of all messages.
+        ("text_tokens", pa.int32()),
         ("width_px", pa.int32()),
         ("height_px", pa.int32()),
         ("duration_s", pa.float64()),
@@ -26,15 +27,30 @@ SCHEMA = pa.schema(
     ]
 )
 
+# After those, for all but image_text: null where it is not known or the modality has none.
+MORE = pa.schema(
+    [
+        ("language", pa.string()),
+        ("num_images", pa.int32()),  # of a document: its parts
+        ("num_frames", pa.int32()),  # of a video: its parts 000.jpg, ...; where there are none, of the clip
+        ("num_mel_frames", pa.int32()),
+        ("sample_rate_hz", pa.int32()),
+    ]
+)
+
+
+def schema_of(modality: str) -> pa.Schema:
+    """Schema of the index files of a modality."""
+    return SCHEMA if modality == "image_text" else pa.schema([*SCHEMA, *MORE])
+
 
 def index_table(
-    rows: WindowRows,
-    keys: Sequence[str],
+    shard: Shard,
     tar_places: Sequence[Mapping[str, tuple[int, int]]] | None,
     parquet_places: Sequence[tuple[int, int]] | None,
 ) -> pa.Table:
     """One row a sample, in the order of the shard. tar_places: by part, offset and size of its bytes."""
-    num_rows = len(keys)
+    num_rows = len(shard)
     parts = None
     if tar_places is not None:
         parts = [
@@ -42,18 +58,31 @@ def index_table(
             for places in tar_places
         ]
     ready: dict[str, Any] = {
-        "key": list(keys),
+        "key": list(shard.keys),
         "parts": parts,
         "row_group": [group for group, _ in parquet_places] if parquet_places is not None else None,
         "row": [row for _, row in parquet_places] if parquet_places is not None else None,
-        "text_tokens": [text_tokens(caption or "") for caption in rows.rows["caption"].to_pylist()],
+        "text_tokens": _text_tokens(shard),
     }
+    for media in shard.layout.media:
+        count = len(media.parts_of(shard.parts))
+        if media.feature == "Image" and media.many and (count or shard.layout.is_document):
+            ready["num_frames" if media.column == "frames" else "num_images"] = [count] * num_rows
+    schema = schema_of(shard.layout.modality)
     arrays = []
-    for field in SCHEMA:
-        if ready.get(field.name) is not None:
+    for field in schema:
+        if field.name not in ready:
+            arrays.append(shard.column(field.name, field.type))
+        elif ready[field.name] is not None:
             arrays.append(pa.array(ready[field.name], field.type))
-        elif field.name not in ready and field.name in rows.rows.column_names:
-            arrays.append(rows.rows[field.name].cast(field.type))
         else:
             arrays.append(pa.nulls(num_rows, field.type))
-    return pa.table(arrays, schema=SCHEMA)
+    return pa.table(arrays, schema=schema)
+
+
+def _text_tokens(shard: Shard) -> list[int]:
+    if "text_tokens" in shard.annotations and not shard.layout.is_document:
+        counted = shard.column("text_tokens", pa.int32()).to_pylist()
+    else:
+        counted = [None] * len(shard)
+    return [text_tokens(shard.text(row)) if number is None else number for row, number in enumerate(counted)]

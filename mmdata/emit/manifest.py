@@ -45,7 +45,8 @@ class FileEntry:
 class DatasetFacts:
     """What the driver knows about a dataset that its files do not say.
 
-    hashes: the config hashes, by part. rules: name and options of every rule, in order.
+    hashes: the config hashes, by part. rules: name and options of every rule, in order. derived: the same of the stages
+    that computed features and tokens: what a loader must do to sound and text of its own to get the like.
     """
 
     name: str
@@ -55,6 +56,7 @@ class DatasetFacts:
     selection: SelectionCounts
     rules: Sequence[tuple[str, Mapping[str, Any]]] = ()
     hashes: Mapping[str, Any] = field(default_factory=dict)
+    derived: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
 
 def digest_of(files: Iterable[Any]) -> str:
@@ -138,8 +140,11 @@ def _tree(
         "reasons": dict(sorted(facts.selection.reasons.items())),
         "sources": found["sources"],
         "licences": found["licences"],
+        "amounts": found["amounts"],
         "channels": found["channels"],
         "normalise": {"name": facts.normalise, "range": [0.0, 1.0], "mean": mean, "std": std},
+        "derived": [[name, dict(options)] for name, options in facts.derived],
+        "mixture": facts.selection.mixture,
         "hashes": dict(facts.hashes),
     }
 

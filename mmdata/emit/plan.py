@@ -10,14 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from mmdata.config import EmitOptions
+from mmdata.emit.augment import FEATURES, OF_CAPTION
+from mmdata.emit.layout import LAYOUTS
+from mmdata.options import ROLES, values_of
 from mmdata.select.counts import SelectionCounts, schema_of_text, schema_text
+from mmdata.shards import ledger
+from mmdata.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,10 @@ class WindowJob:
     shards: tuple[StagedShard, ...]
     outputs: tuple[Output, ...]
     own: dict[str, str]  # by modality, schema of the source's own columns over the whole run, as text
+    annotations: dict[str, list[str]]  # by modality, ledger columns that the stages of the run add to the fixed ones
+    media: dict[str, list[str]]  # by modality, media columns of Parquet shards over the whole run
+    augment: dict[str, dict[str, Any]]  # kind to options, for copies of repeated samples
+    derived: tuple[tuple[str, dict[str, Any]], ...]  # `module:Class` and options of stages that copies go through again
 
     @property
     def fingerprint(self) -> str:
@@ -77,14 +86,32 @@ class WindowJob:
             tuple(StagedShard(**shard) for shard in data["shards"]),
             tuple(Output(**{**output, "sizes": tuple(output["sizes"])}) for output in data["outputs"]),
             dict(data["own"]),
+            {modality: list(names) for modality, names in data["annotations"].items()},
+            {modality: list(names) for modality, names in data["media"].items()},
+            dict(data["augment"]),
+            tuple((place, dict(values)) for place, values in data["derived"]),
         )
 
 
 def plan_windows(
-    shards: Sequence[StagedShard], counts: SelectionCounts, options: EmitOptions, *, seed: int
+    shards: Sequence[StagedShard],
+    counts: SelectionCounts,
+    options: EmitOptions,
+    *,
+    seed: int,
+    stages: Sequence[Stage] = (),
 ) -> list[WindowJob]:
-    """One job a window, in order; one of which nothing is kept has no outputs. `shards` in order of their numbers."""
+    """One job a window, in order; one of which nothing is kept has no outputs. `shards` in order of their numbers.
+
+    stages: those of the run; what they annotate is in the dataset.
+    """
     own = {modality: schema_text(schema) for modality, schema in sorted(counts.own.items())}
+    added, derived = annotations_of(stages), derived_of(stages)
+    augment = {kind: dict(values or {}) for kind, values in options.augment.items()}
+    parts_of: dict[str, set[str]] = {}
+    for kept in counts.kept:
+        parts_of.setdefault(kept.modality, set()).update(kept.parts.split())
+    media = {modality: LAYOUTS[modality].columns_for(parts) for modality, parts in sorted(parts_of.items())}
     by_shard: dict[int, Counter[tuple[str, str, str]]] = {}
     for kept in counts.kept:
         by_shard.setdefault(kept.shard, Counter())[kept.modality, kept.split, kept.parts] += kept.samples
@@ -100,8 +127,29 @@ def plan_windows(
             sizes = cut(number, options.samples_per_shard)
             outputs.append(Output(modality, split, parts, next_shard[modality, split], sizes))
             next_shard[modality, split] += len(sizes)
-        jobs.append(WindowJob(len(jobs), seed, tuple(options.formats), window, tuple(outputs), own))
+        formats = tuple(options.formats)
+        jobs.append(WindowJob(len(jobs), seed, formats, window, tuple(outputs), own, added, media, augment, derived))
     return jobs
+
+
+def annotations_of(stages: Iterable[Stage]) -> dict[str, list[str]]:
+    """By modality, what these stages write of ledger.ANNOTATIONS, in the order of that list."""
+    written: dict[str, set[str]] = {}
+    for stage in stages:
+        for modality in stage.modalities:
+            fixed = ledger.BY_MODALITY[modality].names
+            written.setdefault(modality, set()).update(name for name in stage.writes if name not in fixed)
+    ordered = {m: [name for name in ledger.ANNOTATIONS if name in names] for m, names in sorted(written.items())}
+    return {modality: names for modality, names in ordered.items() if names}
+
+
+def derived_of(stages: Iterable[Stage]) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """`module:Class` and options of the stages that compute features from sound, or tokens from captions."""
+    return tuple(
+        (f"{type(stage).__module__}:{type(stage).__qualname__}", values_of(stage, *ROLES))
+        for stage in stages
+        if stage.writes & (FEATURES | OF_CAPTION)
+    )
 
 
 def cut(samples: int, samples_per_shard: int) -> tuple[int, ...]:

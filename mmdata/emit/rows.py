@@ -1,9 +1,9 @@
-"""The kept rows of a window as tables: our columns, the scores, and the source's own columns, row by row the same."""
+"""The kept rows of a window as tables: our columns, annotations, scores, the source's own; row by row the same."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mmdata.emit.layout import MEDIA_COLUMNS
 from mmdata.emit.plan import Output, StagedShard, WindowJob
 from mmdata.errors import ShardError
 from mmdata.shards import ledger, storage
@@ -24,21 +25,27 @@ TAKEN = {  # names in the final files that are ours or img2dataset's: an own col
 }
 
 
+_FIXED = {*ledger.COMMON.names, *(name for schema in ledger.BY_MODALITY.values() for name in schema.names)}
+_NOT_FOR_SCORES = {*TAKEN, *MEDIA_COLUMNS, *ledger.RESERVED}
+
+
 @dataclass(frozen=True)
 class WindowRows:
-    """Kept rows of a window, in the order of the staged shards.
+    """Kept rows of one modality of a window, in the order of the staged shards.
 
-    rows: the ledger's columns, and shard (number), repeat, split. scores: number and text columns.
+    rows: the ledger's columns, and shard (number), repeat, split. annotations: what stages added. scores: number and
+    text columns. own: the source's own columns. All but `rows` have the key as their first column.
     """
 
     rows: pa.Table
+    annotations: pa.Table
     scores: pa.Table
     own: pa.Table
 
     def take(self, places: Sequence[int]) -> WindowRows:
         """The rows at these places, in this order."""
         chosen = pa.array(places, pa.int64())
-        return WindowRows(self.rows.take(chosen), self.scores.take(chosen), self.own.take(chosen))
+        return WindowRows(*(table.take(chosen) for table in (self.rows, self.annotations, self.scores, self.own)))
 
     def copies(self, output: Output, seed: int) -> list[tuple[str, int]]:
         """Key in the dataset and place of every sample of an output, shuffled by a seeded hash of the key."""
@@ -68,32 +75,52 @@ def shuffle_hash(seed: int, key: str) -> bytes:
     return hashlib.md5(f"{seed}:emit:{key}".encode(), usedforsecurity=False).digest()
 
 
-def read_window(job: WindowJob) -> WindowRows:
-    """The kept rows of all shards of a window. Raises ShardError where tables do not belong together."""
-    parts = [_read_shard(shard) for shard in job.shards]
+def read_window(job: WindowJob) -> dict[str, WindowRows]:
+    """The kept rows of all shards of a window, by modality. Raises ShardError where tables do not belong together."""
+    found: dict[str, list[WindowRows]] = {}
+    for shard in job.shards:
+        rows = _read_shard(job, shard)
+        if rows.rows.num_rows:
+            found.setdefault(rows.rows["modality"][0].as_py(), []).append(rows)
+    return {modality: _joined(job, modality, parts) for modality, parts in found.items()}
+
+
+def _joined(job: WindowJob, modality: str, parts: Sequence[WindowRows]) -> WindowRows:
+    annotations = {name: ledger.ANNOTATIONS[name] for name in job.annotations.get(modality, ())}
+    own = {field.name: field.type for field in job.own_schema(modality)}
+    scores = _concat([part.scores for part in parts])
+    for place, field in enumerate(scores.schema):
+        if pa.types.is_null(field.type):  # nothing could be scored; what others have there are numbers
+            scores = scores.set_column(place, field.name, scores[field.name].cast(pa.float64()))
     return WindowRows(
-        pa.concat_tables([part.rows for part in parts], promote_options="permissive").combine_chunks(),
-        pa.concat_tables([part.scores for part in parts], promote_options="permissive").combine_chunks(),
-        pa.concat_tables([_typed(job, part.own) for part in parts], promote_options="permissive").combine_chunks(),
+        _concat([part.rows for part in parts]),
+        _concat([_typed(part.annotations, annotations) for part in parts]),
+        scores,
+        _concat([_typed(part.own, own) for part in parts]),
     )
 
 
-def _typed(job: WindowJob, own: pa.Table) -> pa.Table:
-    """The own columns of the whole run with their types there, so that every window writes the same schema."""
-    types = {field.name: field.type for modality in job.own for field in job.own_schema(modality)}
-    columns: dict[str, Any] = {"key": own["key"]}
+def _concat(tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+
+
+def _typed(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
+    """The columns of the whole run with their types there, so that every window writes the same schema."""
+    columns: dict[str, Any] = {"key": table["key"]}
     for name, kind in types.items():
-        columns[name] = own[name].cast(kind) if name in own.column_names else pa.nulls(own.num_rows, kind)
+        columns[name] = table[name].cast(kind) if name in table.column_names else pa.nulls(table.num_rows, kind)
     return pa.table(columns)
 
 
-def _read_shard(shard: StagedShard) -> WindowRows:
+def _read_shard(job: WindowJob, shard: StagedShard) -> WindowRows:
     chosen = ledger.read(shard.selection, ["key", "keep", "repeat", "split"])
     keep = chosen["keep"]
     table = ledger.read(shard.ledger)
     _check_aligned(shard.selection, table["key"], chosen["key"])
-    ours = [name for name in table.column_names if name in ledger.RESERVED]
-    own = [name for name in table.column_names if name not in ours]
+    known = {name for names in job.annotations.values() for name in names}
+    added = [name for name in table.column_names if name in known]
+    ours = [name for name in table.column_names if name in _FIXED]
+    own = [name for name in table.column_names if name not in ledger.RESERVED]
     rows = table.select(ours).filter(keep)
     rows = rows.append_column("shard", pa.array([shard.shard] * rows.num_rows, pa.int32()))
     for name in ("repeat", "split"):
@@ -107,12 +134,12 @@ def _read_shard(shard: StagedShard) -> WindowRows:
         _check_aligned(path, table["key"], scored["key"])
         for field in scored.schema:
             if field.name not in _NOT_SCORES:
-                free = field.name not in scores and field.name not in TAKEN
+                free = field.name not in scores and field.name not in _NOT_FOR_SCORES
                 scores[field.name if free else f"{scorer}_{field.name}"] = scored[field.name].filter(keep)
-    # A table without columns forgets how many rows it has, so the key is in all three.
+    # A table without columns forgets how many rows it has, so the key is in all of them.
     key = {"key": rows["key"]}
-    owned = table.select(own).filter(keep).add_column(0, "key", rows["key"])
-    return WindowRows(rows, pa.table({**key, **scores}), owned)
+    annotated, owned = (table.select(names).filter(keep).add_column(0, "key", rows["key"]) for names in (added, own))
+    return WindowRows(rows, annotated, pa.table({**key, **scores}), owned)
 
 
 def _check_aligned(path: str, keys: pa.ChunkedArray, theirs: pa.ChunkedArray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -138,11 +139,18 @@ def _tar_problems(
     ]
     if found != expected:
         yield f"{path}: its members are not where the index says"
+    if len({tuple(part for key, part, *_ in group) for group in _by_key(found)}) > 1:
+        yield f"{path}: its samples do not all have the same parts"
     sizes_path = DatasetFolder.sizes(*place[:2])
     if sizes_path in whole:
         said = json.loads(storage.read_bytes(storage.join(dataset_root, sizes_path))).get(path.rpartition("/")[2])
         if said != table.num_rows:
             yield f"{path}: {table.num_rows} samples, sizes.json has {said}"
+
+
+def _by_key(found: list[tuple[str, str, int, int]]) -> Iterator[list[tuple[str, str, int, int]]]:
+    for _, group in itertools.groupby(found, key=lambda member: member[0]):
+        yield list(group)
 
 
 def _table(dataset_root: str, path: str, columns: list[str] | None = None) -> pa.Table:

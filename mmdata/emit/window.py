@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmdata.emit import index, records
+from mmdata.emit.augment import Augmenter
 from mmdata.emit.facts import window_facts
+from mmdata.emit.layout import LAYOUTS
 from mmdata.emit.parquet_shard import ParquetShardWriter
 from mmdata.emit.plan import Output, WindowJob
-from mmdata.emit.rows import WindowRows, read_window
+from mmdata.emit.rows import read_window
+from mmdata.emit.shard import Shard
 from mmdata.errors import ShardError
-from mmdata.sample import IMAGE_PARTS
 from mmdata.shards import storage
 from mmdata.shards.attempt import AttemptFiles
 from mmdata.shards.commits import FileRecord
@@ -47,38 +49,45 @@ def emit_window(job: WindowJob, dataset_root: str, attempt: str, scratch: Path) 
     files = AttemptFiles(dataset_root, storage.join(ATTEMPTS, attempt), scratch)
     shards: list[list[Any]] = []
     if not job.outputs:
-        return WindowResult((), {"shards": shards, **window_facts(None)})
-    rows = read_window(job)
+        return WindowResult((), {"shards": shards, **window_facts({})})
+    by_modality = read_window(job)
     with _StagedParts(job, scratch) as staged:
         for output in job.outputs:
-            copies = rows.copies(output, job.seed)
-            if len(copies) != sum(output.sizes):
+            rows = by_modality.get(output.modality)
+            copies = rows.copies(output, job.seed) if rows is not None else []
+            if rows is None or len(copies) != sum(output.sizes):
                 raise ShardError(
                     f"window {job.window}: {len(copies)} samples of {output.modality} {output.split} are kept, "
                     f"but the plan has {sum(output.sizes)}: it was made from another selection"
                 )
+            layout = LAYOUTS[output.modality]
+            media = [each for each in layout.media if each.column in job.media[output.modality]]
+            augmenter = Augmenter(job.augment, job.derived, layout)
             start = 0
-            for shard, size in enumerate(output.sizes, output.first_shard):
+            for number, size in enumerate(output.sizes, output.first_shard):
                 keys, places = zip(*copies[start : start + size], strict=True)
-                _write_shard(job, output, shard, rows.take(places), keys, staged, files)
-                shards.append([output.modality, output.split, shard, size])
+                taken = rows.take(places)
+                shard = Shard(layout, keys, _media_parts(output.parts), taken, media, records.extras(taken))
+                _write_shard(job, output, number, shard, augmenter, staged, files)
+                shards.append([output.modality, output.split, number, size])
                 start += size
-    return WindowResult(tuple(files.records), {"shards": shards, **window_facts(rows)})
+    return WindowResult(tuple(files.records), {"shards": shards, **window_facts(by_modality)})
+
+
+def _media_parts(parts: str) -> list[str]:
+    return [part for part in parts.split() if part not in WRITTEN_PARTS]
 
 
 def _write_shard(
     job: WindowJob,
     output: Output,
-    shard: int,
-    rows: WindowRows,
-    keys: Sequence[str],
+    number: int,
+    shard: Shard,
+    augmenter: Augmenter,
     staged: _StagedParts,
     files: AttemptFiles,
 ) -> None:
-    place = (output.modality, output.split, shard)
-    own = rows.own.select(["key", *job.own_schema(output.modality).names])
-    rows = WindowRows(rows.rows, rows.scores, own)
-    extra = records.extras(rows)
+    place = (output.modality, output.split, number)
     tar_places: list[Mapping[str, tuple[int, int]]] | None = None
     parquet: ParquetShardWriter | None = None
     with contextlib.ExitStack() as stack:
@@ -89,28 +98,28 @@ def _write_shard(
             tar_places = []
         if "parquet" in job.formats:
             sink = stack.enter_context(files.open(DatasetFolder.parquet(*place)))
-            parquet = ParquetShardWriter(sink, rows, keys, extra)
+            parquet = ParquetShardWriter(sink, shard)
             stack.callback(parquet.abandon)
-        captions = rows.rows["caption"].to_pylist()
-        where = zip(rows.rows["shard"].to_pylist(), rows.rows["key"].to_pylist(), strict=True)
-        jsons = records.json_parts(rows, keys, extra)
-        for key, (number, staged_key), caption, text in zip(keys, where, captions, jsons, strict=True):
-            parts = staged.read(number, staged_key, output.parts)
-            if tar is not None and tar_places is not None:
-                written = {**parts, "txt": (caption or "").encode("utf-8", "replace"), "json": text}
-                tar_places.append(tar.add(key, written))
+        jsons = records.JsonParts(shard) if tar is not None else None
+        where = zip(shard.rows.rows["shard"].to_pylist(), shard.rows.rows["key"].to_pylist(), strict=True)
+        for row, (key, (staged_shard, staged_key)) in enumerate(zip(shard.keys, where, strict=True)):
+            parts = staged.read(staged_shard, staged_key, shard)
+            if augmenter and key != staged_key:
+                parts, shard.changes[row] = augmenter.vary(parts, shard.columns(row), key)
             if parquet is not None:
-                extension = next(part for part in IMAGE_PARTS if part in parts)
-                parquet.add(parts[extension], extension)
+                parquet.add(parts)
+            if tar is not None and tar_places is not None and jsons is not None:
+                text = shard.text(row).encode("utf-8", "replace")
+                tar_places.append(tar.add(key, {**parts, "txt": text, "json": jsons.next()}))
         if tar is not None:
             tar_file.trust(*tar.close())
         if parquet is not None:
             parquet.close()
     if tar is not None:
         with files.open(DatasetFolder.sidecar(*place)) as file:
-            records.write_table(file, records.sidecar(rows, keys))
-        files.put(DatasetFolder.stats(*place), records.json_bytes(records.stats(len(keys))))
-    table = index.index_table(rows, keys, tar_places, parquet.places if parquet is not None else None)
+            records.write_table(file, records.sidecar(shard))
+        files.put(DatasetFolder.stats(*place), records.json_bytes(records.stats(shard)))
+    table = index.index_table(shard, tar_places, parquet.places if parquet is not None else None)
     with files.open(DatasetFolder.index(*place)) as file:
         records.write_table(file, table)
 
@@ -146,13 +155,17 @@ class _StagedParts:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def read(self, shard: int, key: str, expected: str) -> dict[str, bytes]:
-        """The parts of a sample. Raises ShardError where it is not in the tar, or the ledger says other parts."""
-        places = self._places[shard].get(key, [])
+    def read(self, number: int, key: str, shard: Shard) -> dict[str, bytes]:
+        """The parts of a sample. Raises ShardError where it is not in the tar, or the ledger says other parts.
+
+        number: of the staged shard. Only a document may have no media.
+        """
+        places = self._places[number].get(key, [])
         found = sorted(part for part, _, _ in places)
-        if found != [part for part in expected.split() if part not in WRITTEN_PARTS] or not found:
-            raise ShardError(f"{self._names[shard]}: {key} has parts '{' '.join(found)}', its ledger has '{expected}'")
-        parts = {part: os.pread(self._files[shard], size, offset) for part, offset, size in places}
+        if found != shard.parts or not (found or shard.layout.is_document):
+            expected = " ".join(shard.parts)
+            raise ShardError(f"{self._names[number]}: {key} has parts '{' '.join(found)}', its ledger has '{expected}'")
+        parts = {part: os.pread(self._files[number], size, offset) for part, offset, size in places}
         if any(len(parts[part]) != size for part, _, size in places):
-            raise ShardError(f"{self._names[shard]}: {key} could not be read whole")
+            raise ShardError(f"{self._names[number]}: {key} could not be read whole")
         return parts

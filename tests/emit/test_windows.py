@@ -224,17 +224,21 @@ def test_row_groups_hold_every_sample_where_the_index_says(groups: list[int]) ->
     import io
 
     from mmdata.emit import parquet_shard
+    from mmdata.emit.layout import LAYOUTS
     from mmdata.emit.rows import WindowRows
+    from mmdata.emit.shard import Shard
 
     keys = [f"a-{number:012d}" for number in range(len(groups))]
     rows = pa.table({"key": keys, "caption": ["x"] * len(keys)})
     sink = io.BytesIO()
-    window = WindowRows(rows, rows.select(["key"]), rows.select(["key"]))
+    layout = LAYOUTS["image_text"]
+    window = WindowRows(rows, *[rows.select(["key"])] * 3)
+    shard = Shard(layout, keys, ["jpg"], window, layout.media, ["{}"] * len(keys))
     limit, parquet_shard.ROW_GROUP_BYTES = parquet_shard.ROW_GROUP_BYTES, 150
     try:
-        writer = parquet_shard.ParquetShardWriter(sink, window, keys, ["{}"] * len(keys))
+        writer = parquet_shard.ParquetShardWriter(sink, shard)
         for number, size in enumerate(groups):
-            writer.add(bytes([number]) * size, "jpg")
+            writer.add({"jpg": bytes([number]) * size})
         writer.close()
     finally:
         parquet_shard.ROW_GROUP_BYTES = limit
