@@ -70,16 +70,16 @@ class DecodeAudio:
             original_channels=recording.channels,
             audio_codec=recording.codec,
         )
-        if recording.claimed_s is not None:
+        if recording.claimed_s:
             self._check(recording.claimed_s)
         writer = SoundWriter(self.sample_rate_hz, self.format)
         num_samples = 0
         for piece_T in resampled_pieces(self._mixed(recording), recording.rate_hz, self.sample_rate_hz):
             writer.write(piece_T)
             num_samples += piece_T.size
-        written = writer.finish()
         if not num_samples:
             raise SampleError(Reason.NO_SOUND, "not one sample")
+        written = writer.finish()
         sample.columns.update(duration_s=num_samples / self.sample_rate_hz, sample_rate_hz=self.sample_rate_hz)
         del sample.parts[RAW]
         sample.parts[self.format] = written

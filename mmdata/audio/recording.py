@@ -1,9 +1,9 @@
 """Bytes of a stranger as pieces of sound: libsndfile reads WAV, FLAC, Ogg and MP3, FFmpeg's libraries all else.
 
 A recording is never decoded as a whole: pieces come one after the other, each of about a million numbers. Both readers
-leave out what an encoder put before and behind the sound (MP3 with a LAME tag, Ogg, Opus, AAC in MP4 or Matroska), so
-that lengths are exact; MP3 without that tag and bare AAC do not say it, and are longer by up to 0.1 s. Shape suffixes:
-T samples of one channel, C channels.
+leave out what an encoder put before and behind the sound (MP3 with a LAME tag, Ogg, AAC in MP4, Opus in Matroska), so
+that lengths are exact. MP3 without that tag, bare AAC and WMA do not say it, and are off by up to 0.1 s.
+Shape suffixes: T samples of one channel, C channels.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from mmdata.errors import Reason, SampleError
 from mmdata.media.container import sniff
 
 _BY_LIBSNDFILE = {"wav", "flac", "ogg", "mp3"}
-_SAYS_LENGTH = {"mov", "aiff", "caf", "w64", "wv", "flac"}  # whose header tells FFmpeg how long the sound is
+# Whose header tells FFmpeg how long the sound is, and the seconds that it may be wrong by: times are often rounded.
+_SPARE_S = {"mov": 0.1, "matroska": 0.1, "aiff": 0.01, "caf": 0.01, "w64": 0.01, "wv": 0.01, "flac": 0.01}
 _PIECE_NUMBERS = 1 << 20
-_SPARE_S = 0.25  # what a sound may lack against the header of its container: times there are often rounded
 _RATES_HZ = range(100, 1_000_000)
 _CODECS = {  # libsndfile's names as FFmpeg says them
     "PCM_S8": "pcm_s8", "PCM_U8": "pcm_u8", "PCM_16": "pcm_s16le", "PCM_24": "pcm_s24le", "PCM_32": "pcm_s32le",
@@ -71,7 +71,8 @@ def _by_libsndfile(data: bytes, demuxer: str) -> Recording | None:
         return None
     codec = _CODECS.get(file.subtype, file.subtype.lower()) if demuxer in ("wav", "mp3") else _subtype_of(file)
     claimed = claimed_samples(data, demuxer)
-    claimed_s = None if claimed is None else claimed / file.samplerate
+    shown = file.frames if claimed is None and demuxer == "wav" else claimed  # of other formats it is an estimate
+    claimed_s = None if shown is None or not file.samplerate else shown / file.samplerate
     return Recording(codec, file.samplerate, file.channels, claimed_s, _read(file, codec, claimed))
 
 
@@ -94,7 +95,7 @@ def _read(file: Any, codec: str, claimed: int | None) -> Iterator[NDArray[np.flo
             break
         left = None if left is None else left - len(piece_TC)
         yield _numbers(piece_TC, codec)
-    if left and left > _SPARE_S * file.samplerate:
+    if left and codec == "flac":
         raise SampleError(Reason.TRUNCATED, f"lacks {left / file.samplerate:.2f} s of what its header says")
 
 
@@ -123,27 +124,26 @@ def _by_ffmpeg(data: bytes, demuxer: str) -> Recording:
     context.thread_count = 1
     codec = context.codec.canonical_name
     claimed_s = _claimed_s(container, stream, demuxer)
-    return Recording(
-        codec, context.sample_rate, context.channels, claimed_s, _decode(container, stream, codec, claimed_s)
-    )
+    pieces = _decode(container, stream, codec, claimed_s, _SPARE_S.get(demuxer, 0.0))
+    return Recording(codec, context.sample_rate, context.channels, claimed_s, pieces)
 
 
 def _claimed_s(container: Any, stream: Any, demuxer: str) -> float | None:
-    if demuxer in _SAYS_LENGTH and stream.duration:
-        return float(stream.duration * stream.time_base)
-    if demuxer == "matroska" and len(container.streams) == 1 and container.duration:
-        return float(container.duration) / 1e6
-    return None
+    if demuxer == "matroska":
+        return float(container.duration) / 1e6 if len(container.streams) == 1 and container.duration else None
+    return float(stream.duration * stream.time_base) if demuxer in _SPARE_S and stream.duration else None
 
 
-def _decode(container: Any, stream: Any, codec: str, claimed_s: float | None) -> Iterator[NDArray[np.float32]]:
+def _decode(
+    container: Any, stream: Any, codec: str, claimed_s: float | None, spare_s: float
+) -> Iterator[NDArray[np.float32]]:
     import av
 
     shape = (stream.codec_context.sample_rate, stream.codec_context.channels)
     exact = stream.duration and container.format.name.startswith("mov")  # the edit list says where the filling begins
     left = round(claimed_s * shape[0]) if exact and claimed_s else None
     held: list[NDArray[np.float32]] = []
-    taken = 0
+    taken = waiting = 0
     try:
         with container:
             for frame in container.decode(stream):
@@ -154,16 +154,17 @@ def _decode(container: Any, stream: Any, codec: str, claimed_s: float | None) ->
                     piece_TC = piece_TC[: max(0, left - taken)]
                 taken += len(piece_TC)
                 held.append(piece_TC)
-                if sum(piece.size for piece in held) >= _PIECE_NUMBERS:
+                waiting += piece_TC.size
+                if waiting >= _PIECE_NUMBERS:
                     yield _numbers(np.concatenate(held), codec)
-                    held.clear()
+                    held, waiting = [], 0
     except av.error.EOFError as error:
         raise SampleError(Reason.TRUNCATED, "ends within a frame") from error
     except (av.FFmpegError, ValueError) as error:
         raise SampleError(Reason.CORRUPT, f"{codec}: {_said(error)}") from error
     if held:
         yield _numbers(np.concatenate(held), codec)
-    if claimed_s is not None and taken / shape[0] < claimed_s - _SPARE_S:
+    if claimed_s is not None and taken / shape[0] < claimed_s - spare_s:
         raise SampleError(Reason.TRUNCATED, f"{taken / shape[0]:.2f} s of {claimed_s:.2f} s are there")
 
 
