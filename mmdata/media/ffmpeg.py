@@ -22,6 +22,7 @@ Graph = Any  # a stream of ffmpeg-python
 
 _GLOBAL = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "error", "-y")
 _ONE_THREAD = ("-filter_threads", "1", "-filter_complex_threads", "1")
+_KEEP_TIMES = ("-copyts", "-start_at_zero")
 _MAX_BYTES = 1 << 30
 _PLACE = re.compile(r"^\[[^\]]*\]\s*|\s*@ 0x[0-9a-f]+")  # `[mov,mp4 @ 0x55d0]`: another number each time
 _REASON_OF_SIGNAL = {signal.SIGXCPU: Reason.DECODE_TIMEOUT, signal.SIGXFSZ: Reason.TOO_LARGE_OUTPUT}
@@ -54,13 +55,16 @@ def run(
     *,
     timeout_s: float = 120.0,
     max_bytes: int = _MAX_BYTES,
+    keep_times: bool = False,
     **options: Any,
 ) -> bytes:
     """Bytes of the file, of the kind `container`, that FFmpeg writes of one or several streams of a graph.
 
     The output lies in a memory file, so lengths and sums in its header are right and `movflags=faststart` works.
-    options: FFmpeg's output options. Raises SampleError: decode.corrupt with the first useful line that FFmpeg says,
-    decode.timeout, decode.oom, decode.crashed, decode.too_large_output over max_bytes.
+    keep_times: time stamps in the graph count from where the container begins, even behind a seek (`ss`), so that
+    `trim` cuts at the right place where a seek is not exact. options: FFmpeg's output options. Raises SampleError:
+    decode.corrupt with the first useful line that FFmpeg says, decode.timeout, decode.oom, decode.crashed,
+    decode.too_large_output over max_bytes.
     """
     import ffmpeg
 
@@ -69,7 +73,8 @@ def run(
     exact = {"flags:v": "+bitexact", "flags:a": "+bitexact"}
     with memory_file() as path:
         node = ffmpeg.output(*chosen, path, **{"f": container, **same, **exact, **options})
-        _run([executable(), *_GLOBAL, *_ONE_THREAD, *ffmpeg.get_args(node)], timeout_s, max_bytes)
+        times = _KEEP_TIMES if keep_times else ()
+        _run([executable(), *_GLOBAL, *times, *_ONE_THREAD, *ffmpeg.get_args(node)], timeout_s, max_bytes)
         return read_back(path)
 
 

@@ -75,6 +75,22 @@ MODALITIES = tuple(BY_MODALITY)
 # What stages of the pipeline file may add: in a ledger only where a stage that writes it is configured.
 ANNOTATIONS: dict[str, pa.DataType] = {
     # video
+    "is_vfr": pa.bool_(),
+    "rotation_deg": pa.int32(),  # clockwise turn that the header asks for; what is emitted is upright
+    "video_codec": pa.string(),
+    "container": pa.string(),
+    "has_sound": pa.bool_(),
+    "header_duration_s": pa.float64(),
+    "duration_corrected": pa.bool_(),
+    "frame_times_s": pa.list_(pa.float64()),
+    "motion": pa.float32(),
+    "static_share": pa.float32(),
+    "black_share": pa.float32(),
+    "blur_share": pa.float32(),
+    "letterbox_share": pa.float32(),
+    "speech_in_subtitles": pa.float32(),
+    "subtitle_shift_s": pa.float64(),
+    "subtitle_correction_s": pa.float64(),
     # audio
     "audio_codec": pa.string(),
     "original_sample_rate_hz": pa.int32(),
