@@ -28,6 +28,7 @@ class Stage(Protocol):
 
     modalities: of the samples it is for; others pass by.
     reads, writes: columns, or groups of parts as in `sample.PART_GROUPS`: "image", "frames", "sound", ...
+    reads_any: a stage may have it: such names of which one is enough.
     version: raised when the same options give other bytes; part of the config hash.
     isolated: True where it parses bytes of strangers; it then runs in a disposable child process with limits.
     """

@@ -83,14 +83,18 @@ class DecodeImage:
         header = read_header(data)
         width, height = header.upright_size
         sample.columns.update(original_width_px=width, original_height_px=height)
-        self._check(width, height)
-        if self.keep_original:
-            extension, written, size = self._keep(data, header)
-        else:
-            extension, written, size = self._make(data, header, self._geometry(width, height))
+        extension, written, size = self._decode(data, header)
         sample.columns.update(width_px=size[0], height_px=size[1])
         del sample.parts[RAW]
         sample.parts[extension] = written
+
+    def _decode(self, data: bytes, header: Header) -> tuple[str, bytes, tuple[int, int]]:
+        """(extension, bytes, upright size) of one picture as the options want it. Raises SampleError."""
+        width, height = header.upright_size
+        self._check(width, height)
+        if self.keep_original:
+            return self._keep(data, header)
+        return self._make(data, header, self._geometry(width, height))
 
     def _check(self, width: int, height: int) -> None:
         if width * height > self.max_megapixels * 1e6:

@@ -12,6 +12,7 @@ from mmdata.config import Entry, FetchOptions, Pipeline
 from mmdata.errors import ConfigError
 from mmdata.options import build, nearest
 from mmdata.sample import RAW
+from mmdata.sources.messages import MEDIA_REASONS
 from mmdata.stage import OWN
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ SOURCES = {
 }
 STAGES = {
     "decode_image": "mmdata.image.decode_image:DecodeImage",
+    "decode_document": "mmdata.image.decode_document:DecodeDocument",
     "hash_image": "mmdata.image.hash_image:HashImage",
     "channel_stats": "mmdata.image.channel_stats:ChannelStats",
     "probe_video": "mmdata.video.probe_video:ProbeVideo",
@@ -43,6 +45,7 @@ STAGES = {
     "encode_clip": "mmdata.video.encode_clip:EncodeClip",
     "sound_track": "mmdata.video.sound_track:SoundTrack",
     "frame_stats": "mmdata.video.frame_stats:FrameStats",
+    "blur_faces": "mmdata.image.blur_faces:BlurFaces",
     "clean_text": "mmdata.text.clean_text:CleanText",
     "language": "mmdata.text.language:Language",
     "text_stats": "mmdata.text.text_stats:TextStats",
@@ -61,6 +64,7 @@ STAGES = {
 }
 SCORERS = {
     "image_text": "mmdata.score.image_text:ImageText",
+    "document_similarity": "mmdata.score.document_similarity:DocumentSimilarity",
 }
 RULES = {
     "thresholds": "mmdata.select.thresholds:Thresholds",
@@ -69,7 +73,8 @@ RULES = {
 }
 
 # What ingest gives every stage to begin with, and every rule: common columns, always there.
-FETCHED = frozenset({RAW, OWN, "caption", "url", "bytes", "raw_sha256", "language"})
+FETCHED = frozenset({RAW, OWN, "caption", "url", "bytes", "raw_sha256", "language", "messages", MEDIA_REASONS})
+DOCUMENTS = frozenset({"interleaved", "instruct"})
 LOCAL_MODEL = "local-dir:"
 
 
@@ -96,6 +101,7 @@ def resolve(pipeline: Pipeline) -> Resolved:
         )
     rules = [_make(RULES, entry, "rule", folder) for entry in pipeline.select]
     check_order(pipeline, stages, list(scorers.values()))
+    check_documents(pipeline, sources, stages)
     fetch = replace(pipeline.fetch, hash_blocklist=absolute(pipeline.fetch.hash_blocklist, folder))
     return Resolved(sources, stages, scorers, rules, fetch)
 
@@ -104,14 +110,26 @@ def check_order(pipeline: Pipeline, stages: Iterable[Stage], scorers: Iterable[S
     """Raise ConfigError where a stage reads what no stage before it writes."""
     have = set(FETCHED)
     for entry, stage in zip([*pipeline.stages, *pipeline.score], [*stages, *scorers], strict=True):
-        missing = sorted(stage.reads - have)
+        one_of: frozenset[str] = getattr(stage, "reads_any", frozenset())
+        missing = sorted(stage.reads - have) or ([] if one_of & have or not one_of else [" or ".join(sorted(one_of))])
         if missing:
-            writers = [name for name, place in STAGES.items() if set(missing) & load_class(place).writes]
+            wanted = {*missing, *one_of}
+            classes = {name: load_class(place) for name, place in STAGES.items()}
+            writers = [n for n, c in classes.items() if c.writes & wanted and c.modalities & stage.modalities]
             hint = f"; put {' or '.join(writers)} before it" if writers else ""
             raise ConfigError(
                 f"{entry.where}: {entry.name} reads {', '.join(missing)}, which no stage before it writes{hint}"
             )
         have |= stage.writes
+
+
+def check_documents(pipeline: Pipeline, sources: Mapping[str, Source], stages: Iterable[Stage]) -> None:
+    """Raise ConfigError where a source gives documents and no stage turns their media into parts."""
+    handled = {modality for stage in stages if MEDIA_REASONS in stage.writes for modality in stage.modalities}
+    for name, source in sources.items():
+        if source.modality in DOCUMENTS - handled:
+            where = pipeline.sources[name].where
+            raise ConfigError(f"{where}: its rows are documents: put decode_document among the stages")
 
 
 def absolute(path: str, folder: Path) -> str:

@@ -80,7 +80,9 @@ def run_stages(stages: Sequence[Any], sample: Sample) -> tuple[list[Sample], dic
 def takes(stage: Any, sample: Sample) -> bool:
     """True where the sample is ok, of the stage's modalities, and has the parts that it reads."""
     is_for = sample.is_ok and sample.columns.get("modality") in stage.modalities
-    return is_for and all(sample.has(name) for name in stage.reads)
+    one_of = getattr(stage, "reads_any", ())
+    has_one = not one_of or any(sample.has(name) for name in one_of)
+    return is_for and has_one and all(sample.has(name) for name in stage.reads)
 
 
 def _end_all(samples: Sequence[Sample], reason: Reason, detail: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,9 @@ class ScoreWorker:
             scored = score_samples(self._scorer, self._taken(staged_samples(staged, table), given), counters)
             check_law(f"{job.scorer} of shard {job.shard}", given, list(scored.values()))
             keys = table["key"].to_pylist()
-            data = ledger.parquet_bytes(scores_table(keys, scored, self._scorer))
+            more = getattr(self._scorer, "writes_by_modality", {})  # columns that shards of one modality alone have
+            names = self._scorer.writes | more.get(ledger.modality_of(table.schema), frozenset())
+            data = ledger.parquet_bytes(scores_table(keys, scored, names))
             files.put(job.run.relative(job.run.scores(job.scorer, job.shard, job.revision)), data)
         counters.samples = len(scored)
         counters.reasons.update(sample.reason.value for sample in scored.values())
@@ -110,16 +112,15 @@ def score_samples(scorer: Stage, samples: Iterator[Sample], counters: Counters) 
     return done
 
 
-def scores_table(keys: Sequence[str], scored: dict[str, Sample], scorer: Stage) -> pa.Table:
-    """Row-aligned with the ledger: status and reason (null where it was not given the row), then its columns."""
-    names = sorted(scorer.writes)
+def scores_table(keys: Sequence[str], scored: dict[str, Sample], names: Collection[str]) -> pa.Table:
+    """Row-aligned with the ledger: status and reason (null where it was not given the row), then columns `names`."""
     columns: dict[str, pa.Array] = {
         "key": pa.array(keys, pa.string()),
         "status": pa.array([scored[k].status.value if k in scored else None for k in keys], pa.string()),
         "reason": pa.array([scored[k].reason.value if k in scored else None for k in keys], pa.string()),
         "detail": pa.array([scored[k].detail if k in scored else None for k in keys], pa.string()),
     }
-    for name in names:
+    for name in sorted(names):
         columns[name] = _array([scored[k].columns.get(name) if k in scored else None for k in keys])
     return pa.table(columns)
 

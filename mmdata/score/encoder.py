@@ -25,6 +25,7 @@ _CONFIG = "open_clip_config.json"
 _WEIGHTS = {".safetensors", ".bin", ".pth"}
 _SEMANTIC_FILES = {*_WEIGHTS, ".json", ".txt", ".model", ".gz"}  # weights, configs, tokenizers
 _MAX_ASPECT = 16
+_TEXT_CHARS = 20_000  # far beyond any context length; a longer text only costs the tokenizer time
 _OFFLINE = (
     f"without internet give `model: {LOCAL_DIR}FOLDER` (a folder with {_CONFIG} and weights), "
     "or download the weights into this machine's cache beforehand"
@@ -84,15 +85,29 @@ class Encoder:
         tokens_BL: torch.Tensor = self._tokenizer(captions)
         return tokens_BL
 
-    def embed(self, pixels_BCHW: torch.Tensor, tokens_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and text embeddings [B, D] of unit length, float32 on the device."""
+    def embed_images(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
+        """Image embeddings [B, D] of unit length, float32 on the device."""
         import torch
         from torch.nn.functional import normalize
 
         with torch.inference_mode():
-            image_BD = self._model.encode_image(pixels_BCHW.to(self._dtype))
-            text_BD = self._model.encode_text(tokens_BL.to(self.device, non_blocking=True))
-            return normalize(image_BD.float(), dim=-1), normalize(text_BD.float(), dim=-1)
+            image_BD: torch.Tensor = normalize(self._model.encode_image(pixels_BCHW.to(self._dtype)).float(), dim=-1)
+            return image_BD
+
+    def embed_texts(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """Text embeddings [B, D] of unit length, float32 on the device."""
+        import torch
+        from torch.nn.functional import normalize
+
+        with torch.inference_mode():
+            tokens_BL = tokens_BL.to(self.device, non_blocking=True)
+            text_BD: torch.Tensor = normalize(self._model.encode_text(tokens_BL).float(), dim=-1)
+            return text_BD
+
+
+def sound_text(text: str) -> str:
+    """Text that every tokenizer takes: no lone surrogates, no novel."""
+    return text[:_TEXT_CHARS].encode("utf-8", "replace").decode("utf-8")
 
 
 def _middle(picture: Any) -> Any:

@@ -1,5 +1,7 @@
 """Image-text similarity with open_clip: cosine of the two embeddings of a picture and its caption.
 
+A video is scored by its frames: mean and greatest of their similarities, and the mean of their embeddings.
+
 The same shard gives the same bytes whatever ran before: batches never cross a shard, every batch has the same shape
 (the last one is padded), and dtype and threads are options. Decoding runs in a thread beside the model.
 
@@ -11,10 +13,10 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import annotated_types as at
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 _READ_AHEAD_BATCHES = 2
 _MAX_DECODE_THREADS = 16
-_CAPTION_CHARS = 20_000  # far beyond any context length; a longer text only costs the tokenizer time
+VIDEO = "video_text"
 
 
 @dataclass(slots=True)
@@ -45,12 +47,17 @@ class Batch:
 
 @dataclass(kw_only=True)
 class ImageText:
-    """How well a caption fits its picture, by an open_clip model."""
+    """How well a caption fits its picture, or the frames of its video, by an open_clip model.
+
+    clip_similarity of a video is the mean over its frames, clip_similarity_max the greatest; its image_embedding is the
+    mean of the frames' embeddings, so that its product with text_embedding is clip_similarity.
+    """
 
     name: ClassVar[str] = "image_text"
     version: ClassVar[int] = 1
-    modalities: ClassVar[frozenset[str]] = frozenset({"image_text"})
-    reads: ClassVar[frozenset[str]] = frozenset({"image", "caption"})
+    modalities: ClassVar[frozenset[str]] = frozenset({"image_text", VIDEO})
+    reads: ClassVar[frozenset[str]] = frozenset({"caption"})
+    reads_any: ClassVar[frozenset[str]] = frozenset({"image", "frames"})
     writes: ClassVar[frozenset[str]] = frozenset({"clip_similarity", "image_embedding", "text_embedding"})
     isolated: ClassVar[bool] = False
     resources: ClassVar[Resources] = Resources(cpus=1.0)
@@ -68,6 +75,7 @@ class ImageText:
     def __post_init__(self) -> None:
         kept = {"image_embedding", "text_embedding"} if self.embeddings else set()
         object.__setattr__(self, "writes", frozenset({self.column, *kept}))
+        self.writes_by_modality = {VIDEO: frozenset({f"{self.column}_max"})}
 
     def check(self) -> None:
         """Raise ConfigError where a local model is no checkpoint; quick, without torch."""
@@ -91,6 +99,8 @@ class ImageText:
 
     def process(self, samples: list[Sample]) -> list[Sample]:
         """The samples of a shard, or of a part of it that begins at a multiple of batch_size."""
+        if _is_video(samples[:1]):
+            return list(self._score_videos(samples))
         for start in range(0, len(samples), self.batch_size):
             self.infer(self.prepare(samples[start : start + self.batch_size]))
         return samples
@@ -101,6 +111,11 @@ class ImageText:
         Takes no more than three batches from `samples` ahead of what it yields, in another thread.
         """
         source = iter(samples)
+        first = list(islice(source, 1))
+        source = chain(first, source)
+        if _is_video(first):  # a shard has one modality
+            yield from self._score_videos(source)
+            return
         with ThreadPoolExecutor(1, "prepare") as reader:
 
             def read() -> Batch | None:
@@ -130,7 +145,7 @@ class ImageText:
             pass
         captions = [str(sample.columns["caption"]) if sample.is_ok else "" for sample in samples]
         captions += [""] * (self.batch_size - len(samples))
-        tokens_BL = self._encoder.tokens([_sound(caption) for caption in captions])
+        tokens_BL = self._encoder.tokens([encoder.sound_text(caption) for caption in captions])
         if self._on_cuda:
             return Batch(samples, pixels_BHWC, tokens_BL.pin_memory())
         return Batch(samples, self._encoder.normalise(pixels_BHWC), tokens_BL)
@@ -140,7 +155,7 @@ class ImageText:
         import torch
 
         pixels_BCHW = self._encoder.normalise(batch.pixels) if self._on_cuda else batch.pixels
-        image_BD, text_BD = self._encoder.embed(pixels_BCHW, batch.tokens_BL)
+        image_BD, text_BD = self._encoder.embed_images(pixels_BCHW), self._encoder.embed_texts(batch.tokens_BL)
         with torch.inference_mode():
             similarity = (image_BD * text_BD).sum(dim=-1).tolist()
             image_rows = image_BD.half().cpu().numpy()
@@ -157,6 +172,13 @@ class ImageText:
                 sample.columns["text_embedding"] = text_rows[row]
         return batch.samples
 
+    def _score_videos(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        from mmdata.score.embeddings import Embedder
+        from mmdata.score.frames import score_videos
+
+        embedder = Embedder(self._encoder, self.batch_size, self._decoders)
+        return score_videos(embedder, samples, self.column, self.embeddings)
+
     def _draw(self, sample: Sample, row_HWC: Any) -> None:
         if not sample.is_ok:
             return
@@ -170,6 +192,5 @@ class ImageText:
             sample.end(error.reason, error.detail)
 
 
-def _sound(caption: str) -> str:
-    """Text that every tokenizer takes: no lone surrogates, no novel."""
-    return caption[:_CAPTION_CHARS].encode("utf-8", "replace").decode("utf-8")
+def _is_video(first: Sequence[Sample]) -> bool:
+    return any(sample.columns.get("modality") == VIDEO for sample in first)

@@ -83,7 +83,7 @@ def test_a_stage_that_reads_bytes_of_strangers_is_isolated(name: str) -> None:
         ({"stages": ["hash_image", "decode_image"]}, "stages[0]: hash_image reads image"),
         (
             {"score": [{"image_text": {"model": "ViT-B-32"}}]},
-            "score[0]: image_text reads image, which no stage before it writes; put decode_image before it",
+            "score[0]: image_text reads frames or image, which no stage before it writes; put decode_image",
         ),
     ],
 )
