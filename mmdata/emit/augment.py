@@ -81,6 +81,11 @@ class Augmenter:
         return sample.parts
 
 
+def is_derived(stage: Stage) -> bool:
+    """True for stages that compute features from sound or tokens from captions."""
+    return bool(stage.writes & (FEATURES | OF_CAPTION))
+
+
 def _is_feature(part: str) -> bool:
     return any(PART_GROUPS[group].fullmatch(part) for group in FEATURES)
 

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmdata.config import EmitOptions
-from mmdata.emit.augment import FEATURES, OF_CAPTION
+from mmdata.emit.augment import is_derived
 from mmdata.emit.layout import LAYOUTS
 from mmdata.options import ROLES, values_of
 from mmdata.select.counts import SelectionCounts, schema_of_text, schema_text
@@ -148,7 +148,7 @@ def derived_of(stages: Iterable[Stage]) -> tuple[tuple[str, dict[str, Any]], ...
     return tuple(
         (f"{type(stage).__module__}:{type(stage).__qualname__}", values_of(stage, *ROLES))
         for stage in stages
-        if stage.writes & (FEATURES | OF_CAPTION)
+        if is_derived(stage)
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmdata.counters import Counters
+from mmdata.emit.augment import is_derived
 from mmdata.emit.manifest import DatasetFacts, write_manifest
 from mmdata.emit.plan import StagedShard, WindowJob, plan_windows
 from mmdata.emit.space import check_space, needed_bytes
@@ -15,6 +16,7 @@ from mmdata.emit.window import emit_window
 from mmdata.run.driver import EMIT_PREFIX, Driver, counts_of
 from mmdata.run.hashes import hash_of
 from mmdata.run.local import LocalExecutor
+from mmdata.run.release import check_staged, release_done, releasing
 from mmdata.run.versions import Version, version_for
 from mmdata.select.counts import SelectionCounts
 from mmdata.select.selection import select
@@ -94,13 +96,18 @@ def select_part(driver: Driver) -> Selection:
         storage.remove(driver.run.attempt(commit.attempt))
     counts = SelectionCounts.from_json(log.commits[0].counts)
     driver.progress.end("select", Counters(samples=counts.rows, reasons=counts.reasons))
+    modalities = {shard.shard: shard.modality for shard in driver.plan.shards}
     staged = tuple(
         StagedShard(
             table.shard,
             driver.run.staged(table.shard, ingested[table.shard].revision),
             table.ledger,
             driver.run.selection(key, table.shard),
-            table.scores,
+            {
+                name: path
+                for name, path in table.scores.items()
+                if modalities[table.shard] in driver.resolved.scorers[name].modalities
+            },
         )
         for table in tables
     )
@@ -135,11 +142,15 @@ def emit_part(driver: Driver, selection: Selection, dataset: str) -> tuple[Versi
     part = EMIT_PREFIX + config_hash
     log = CommitLog(driver.run, part)
     log.roll_forward(version.dataset)
-    jobs = plan_windows(selection.shards, selection.counts, driver.pipeline.emit, seed=driver.pipeline.seed)
+    options, stages = driver.pipeline.emit, driver.resolved.stages
+    jobs = plan_windows(selection.shards, selection.counts, options, seed=driver.pipeline.seed, stages=stages)
     pending = [job for job in jobs if job.window not in log.commits]
     driver.progress.start("emit", len(jobs), selection.counts.num_kept, counts_of(log), len(log.commits))
     storage.remove(folder.attempts)
+    if options.release_staged:
+        release_done(driver.run, log, version.dataset, jobs)
     if pending:
+        check_staged(driver.run, {s.shard: s.staged for job in pending for s in job.shards}, "this selection and emit")
         ingested = CommitLog(driver.run, "ingest").commits
         ok = {shard: commit.counts["reasons"].get("ok", 0) for shard, commit in ingested.items()}
         check_space(version.dataset, needed_bytes(pending, ok))
@@ -151,7 +162,10 @@ def emit_part(driver: Driver, selection: Selection, dataset: str) -> tuple[Versi
         alone = len(pending) == 1 and not driver.has_executor
         executor = LocalExecutor(driver.pipeline.run) if alone else driver.executor
         driver.did_work = True
-        driver.finish(log, version.dataset, part, executor.tasks(emit_one, pending, make_job))
+        results = executor.tasks(emit_one, pending, make_job)
+        if options.release_staged:
+            results = releasing(driver.run, log, version.dataset, results)
+        driver.finish(log, version.dataset, part, results)
         storage.remove(folder.attempts)
     digest = _finish_manifest(driver, selection, version, [log.commits[job.window] for job in jobs])
     driver.progress.end("emit")
@@ -174,6 +188,11 @@ def _finish_manifest(driver: Driver, selection: Selection, version: Version, com
             "select": record.select_hash,
             "emit": record.emit_hash,
         },
+        derived=[
+            (tree["name"], {name: value for name, value in tree.items() if name not in ("name", "version")})
+            for tree, stage in zip(record.tree["ingest"]["stages"], driver.resolved.stages, strict=True)
+            if is_derived(stage)
+        ],
     )
     files = [file for commit in commits for file in commit.files]
     return write_manifest(version.dataset, files, [commit.counts for commit in commits], facts)

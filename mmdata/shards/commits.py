@@ -21,6 +21,7 @@ from mmdata.shards import ledger, storage
 from mmdata.shards.folders import RunFolder
 
 ROLL_UP_EVERY = 1000
+RELEASED = "released"  # part whose records name staged tars that were freed: no sign of damage where they are missing
 _RECORD = re.compile(r"(\d+)\.(\d+)\.json")
 
 
@@ -105,10 +106,15 @@ class CommitLog:
 
     def unfinished(self, root: str) -> list[Commit]:
         """Records with a file that is missing or has another size: killed before publishing, or damaged."""
+        freed = released_paths(self.run) if self.part == "ingest" else set()
         return [
             commit
             for commit in self.commits.values()
-            if any(storage.size_bytes(storage.join(root, file.path)) != file.bytes for file in commit.files)
+            if any(
+                storage.size_bytes(storage.join(root, file.path)) != file.bytes
+                for file in commit.files
+                if file.path not in freed
+            )
         ]
 
     def roll_forward(self, root: str) -> list[int]:
@@ -154,6 +160,11 @@ class CommitLog:
             storage.write_whole(storage.join(folder, f"{first}-{last}.parquet"), _parquet(records))
             for name in group:
                 storage.remove(storage.join(folder, name))
+
+
+def released_paths(run: RunFolder) -> set[str]:
+    """Staged tars, relative to the run, that were freed after the dataset was written."""
+    return {str(commit.counts["path"]) for commit in CommitLog(run, RELEASED).commits.values()}
 
 
 def _parquet(records: list[str]) -> bytes:
