@@ -14,20 +14,20 @@ import pyarrow as pa
 
 from mmdata.errors import ShardError
 from mmdata.select.tables import LEDGER, Chunk, Columns, check_aligned
-from mmdata.select.workspace import ID, Workspace, literal
+from mmdata.select.workspace import ID, Identity, Workspace, literal
 from mmdata.shards import storage
 
 _BATCH_ROWS = 100_000
 
 
-def load_kept(work: Workspace, columns: Columns, wanted: Sequence[str], identities: Sequence[str]) -> None:
+def load_kept(work: Workspace, columns: Columns, wanted: Sequence[str], identities: Sequence[Identity]) -> None:
     """Fill `kept` with the rows that are ok so far. Raises ShardError for tables that do not belong together."""
     open_storages(work.db, columns)
 
     def load(chunk: Chunk) -> int:
         source = _Source(chunk)
         chosen = [_typed(source, columns, name) for name in wanted]
-        chosen += [_identity(source, columns, name) for name in identities]
+        chosen += [_identity(source, columns, same) for same in identities]
         rows = ", ".join(["key", *(f"v{number}" for number in range(len(chosen)))])
         values = "".join(f", {sql} AS v{number}" for number, sql in enumerate(chosen))
         query = (
@@ -115,12 +115,12 @@ class _Source:
 
 
 def _typed(source: _Source, columns: Columns, name: str) -> str:
-    return source.column(*columns.places[name]) or "NULL"
+    return (source.column(*columns.places[name]) if name in columns.places else None) or "NULL"
 
 
-def _identity(source: _Source, columns: Columns, name: str) -> str:
-    found = source.column(*columns.places[name])
-    return f"md5_number({found}::VARCHAR)" if found else "NULL"
+def _identity(source: _Source, columns: Columns, same: Identity) -> str:
+    found = source.column(*columns.places[same.column])
+    return same.sql(found) if found else "NULL"
 
 
 def _ask(cursor: Any, query: str, chunk: Chunk) -> Any:

@@ -10,19 +10,20 @@ import pyarrow as pa
 
 from mmdata.errors import ConfigError
 from mmdata.options import nearest
-from mmdata.select.workspace import Workspace
+from mmdata.select.workspace import Identity, Workspace
 
 
 @dataclass(frozen=True)
 class Needs:
     """What a rule takes from ledgers, scores and the rules before it, besides `key`; nothing else is loaded.
 
-    columns: loaded with their values. identities: columns of which it only asks whether two values are equal, loaded
-    as `workspace.identity(column)`. vectors: columns of embeddings, read by `work.vectors`. adds: columns it makes.
+    columns: loaded with their values. identities: of which it only asks whether two are equal. optional: loaded too, null where no
+    ledger has them. vectors: columns of embeddings, read by `work.vectors`. adds: columns it makes.
     """
 
     columns: frozenset[str] = frozenset()
-    identities: frozenset[str] = frozenset()
+    identities: frozenset[Identity] = frozenset()
+    optional: Mapping[str, pa.DataType] = field(default_factory=dict)
     vectors: frozenset[str] = frozenset()
     adds: Mapping[str, pa.DataType] = field(default_factory=dict)
 
@@ -54,7 +55,7 @@ def check_columns(rules: Sequence[Rule], known: Iterable[str]) -> None:
     for index, rule in enumerate(rules):
         needs = rule.needs()
         where = f"select[{index}].{rule.name}"
-        for column in sorted({*needs.columns, *needs.identities, *needs.vectors} - {"key"}):
+        for column in sorted({*needs.columns, *(same.column for same in needs.identities), *needs.vectors} - {"key"}):
             if column not in names:
                 raise ConfigError(
                     f"{where}: {column}: no such column{nearest(column, names)}; there are: {', '.join(sorted(names))}"

@@ -66,10 +66,11 @@ def opened(
     """A workspace with the rows that are ok and the columns that the rules need, and `also` these."""
     needs = [rule.needs() for rule in rules]
     added = {name for need in needs for name in need.adds}
-    wanted = sorted({*also, *(name for need in needs for name in need.columns)} - {"key"} - added)
+    optional = {name: kind for need in needs for name, kind in need.optional.items()}
+    wanted = sorted({*also, *optional, *(name for need in needs for name in need.columns)} - {"key"} - added)
     identities = sorted({name for need in needs for name in need.identities})
     _check_names(wanted)
-    types = {name: columns.types[name] for name in wanted}
+    types = {name: columns.types[name] if name in columns.types else optional[name] for name in wanted}
     vectors = ScoreVectors(columns)
     work = Workspace(scratch, seed, types, identities, memory_mb=memory_mb, threads=threads, vectors=vectors)
     try:

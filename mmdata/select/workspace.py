@@ -10,6 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,9 +65,23 @@ def quoted(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
 
-def identity(column: str) -> str:
-    """Name in `kept` of 128 bits that are equal for two rows where `column` is, and null where it is."""
-    return f"{column} (identity)"
+@dataclass(frozen=True, order=True)
+class Identity:
+    """128 bits of a column, of which a rule only asks whether two rows have the same; null where the column is.
+
+    normalise: SQL that what is compared is made with; `{}` stands for the column as text.
+    """
+
+    column: str
+    normalise: str = "{}"
+
+    @property
+    def name(self) -> str:
+        """Its column in `kept`."""
+        return f"{self.column} (identity {hashlib.md5(self.normalise.encode(), usedforsecurity=False).hexdigest()[:8]})"
+
+    def sql(self, column_sql: str) -> str:
+        return f"md5_number({self.normalise.format(f'{column_sql}::VARCHAR')})"
 
 
 class Workspace:
@@ -80,7 +95,7 @@ class Workspace:
         scratch: Path,
         seed: int,
         types: Mapping[str, pa.DataType],
-        identities: Sequence[str] = (),
+        identities: Sequence[Identity] = (),
         *,
         memory_mb: int,
         threads: int,
@@ -106,8 +121,8 @@ class Workspace:
             },
         )
         self.create_table("kept", pa.schema([(ID, pa.int64()), ("key", pa.string()), *self.types.items()]))
-        for name in identities:
-            self.db.execute(f"ALTER TABLE kept ADD COLUMN {quoted(identity(name))} UHUGEINT")
+        for same in identities:
+            self.db.execute(f"ALTER TABLE kept ADD COLUMN {quoted(same.name)} UHUGEINT")
         self.db.execute(f"CREATE TABLE drops ({ID} BIGINT, rule INTEGER, reason VARCHAR, detail VARCHAR)")
         self.db.execute(f"CREATE TABLE repeats ({ID} BIGINT, repeat INTEGER)")
         self.db.execute(f"CREATE TABLE groups ({ID} BIGINT, leader VARCHAR)")
@@ -161,6 +176,10 @@ class Workspace:
         self.db.execute(f"DELETE FROM repeats WHERE {ID} IN (SELECT {ID} FROM again)")
         self.db.execute("INSERT INTO repeats SELECT * FROM again WHERE repeat > 1")
         self.db.execute("DROP TABLE again")
+
+    def clear_repeats(self) -> None:
+        """Forget what rules before this one said about repeats."""
+        self.db.execute("DELETE FROM repeats")
 
     def group(self, query: str) -> None:
         """Record rows of duplicate groups: (mmdata_id, leader), the leader's key; a leader is in its own group."""
