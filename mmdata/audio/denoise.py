@@ -18,7 +18,7 @@ from mmdata.options import operational, semantic
 from mmdata.sample import Sample
 from mmdata.stage import Resources
 
-_DELAY_HZ = 40  # the filter gives everything 25 ms late
+_HALF_DELAY_HZ = 80  # the filter gives everything 25 ms late, an even number of samples
 _FLOOR_DB, _CEILING_DB = -80.0, -20.0  # what it takes as the level of noise
 
 
@@ -56,7 +56,7 @@ class Denoise:
         wave_T, rate_hz = sound_of(sample)
         part = sample.sound_part or ""
         noise_db = _noise_db(wave_T, rate_hz)
-        delay = rate_hz // _DELAY_HZ
+        delay = 2 * (rate_hz // _HALF_DELAY_HZ)
         with memory_file(sample.parts[part]) as path:
             padded = ffmpeg.source(path, part).filter("apad", pad_len=delay)
             graph = padded.filter("afftdn", nr=self.reduction_db, nf=min(max(noise_db, _FLOOR_DB), _CEILING_DB))

@@ -38,7 +38,7 @@ def _best(power_N: NDArray[np.float64], is_pause_N: NDArray[np.bool_], is_free_N
     if good.size:
         first_of_last = good[np.flatnonzero(np.diff(good, prepend=-2) > 1)[-1]]
         return int(first_of_last + good[-1]) // 2
-    return int(np.where(is_free_N, power_N, np.inf).argmin())
+    return int(power_N.size - 1 - np.where(is_free_N, power_N, np.inf)[::-1].argmin())
 
 
 def _pauses(power_N: NDArray[np.float64], noise: float) -> NDArray[np.bool_]:

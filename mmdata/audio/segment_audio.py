@@ -85,7 +85,7 @@ class SegmentAudio:
             child = Sample(child_key(sample.key, index), dict(sample.parts), dict(sample.columns))
             replace_sound(child, wave_T[start:end], rate_hz)
             child.columns.update(
-                duration_s=span[1] - span[0],
+                duration_s=(end - start) / rate_hz,
                 clip_start_s=offset_s + span[0],
                 clip_end_s=offset_s + span[1],
                 caption=None if said is None else caption_of(said, *span),
