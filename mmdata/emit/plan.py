@@ -15,14 +15,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mmdata.config import EmitOptions
 from mmdata.emit.augment import is_derived
 from mmdata.emit.layout import LAYOUTS
 from mmdata.options import ROLES, values_of
 from mmdata.select.counts import SelectionCounts, schema_of_text, schema_text
-from mmdata.shards import ledger
+from mmdata.shards import ledger, storage
 from mmdata.stage import Stage
+
+NOT_SCORES = {"key", "status", "reason", "detail"}  # what a table of scores has beside its columns
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class WindowJob:
     shards: tuple[StagedShard, ...]
     outputs: tuple[Output, ...]
     own: dict[str, str]  # by modality, schema of the source's own columns over the whole run, as text
+    scores: dict[str, str]  # by scorer, schema of its number and text columns over the whole run, as text
     annotations: dict[str, list[str]]  # by modality, ledger columns that the stages of the run add to the fixed ones
     media: dict[str, list[str]]  # by modality, media columns of Parquet shards over the whole run
     augment: dict[str, dict[str, Any]]  # kind to options, for copies of repeated samples
@@ -86,6 +90,7 @@ class WindowJob:
             tuple(StagedShard(**shard) for shard in data["shards"]),
             tuple(Output(**{**output, "sizes": tuple(output["sizes"])}) for output in data["outputs"]),
             dict(data["own"]),
+            dict(data["scores"]),
             {modality: list(names) for modality, names in data["annotations"].items()},
             {modality: list(names) for modality, names in data["media"].items()},
             dict(data["augment"]),
@@ -106,6 +111,7 @@ def plan_windows(
     stages: those of the run; what they annotate is in the dataset.
     """
     own = {modality: schema_text(schema) for modality, schema in sorted(counts.own.items())}
+    scores = score_schemas(shards)
     added, derived = annotations_of(stages), derived_of(stages)
     augment = {kind: dict(values or {}) for kind, values in options.augment.items()}
     parts_of: dict[str, set[str]] = {}
@@ -128,8 +134,36 @@ def plan_windows(
             outputs.append(Output(modality, split, parts, next_shard[modality, split], sizes))
             next_shard[modality, split] += len(sizes)
         formats = tuple(options.formats)
-        jobs.append(WindowJob(len(jobs), seed, formats, window, tuple(outputs), own, added, media, augment, derived))
+        jobs.append(
+            WindowJob(len(jobs), seed, formats, window, tuple(outputs), own, scores, added, media, augment, derived)
+        )
     return jobs
+
+
+def score_schemas(shards: Iterable[StagedShard]) -> dict[str, str]:
+    """By scorer, name and type of the columns that are numbers or text; embeddings, which are lists, are left out.
+
+    A shard of which nothing could be scored says no type; so files are read until each column has one.
+    """
+    found: dict[str, dict[str, pa.DataType]] = {}
+    for shard in shards:
+        for scorer, path in shard.scores.items():
+            types = found.get(scorer)
+            if types is None or any(pa.types.is_null(kind) for kind in types.values()):
+                with storage.open_input(path) as file:
+                    here = {field.name: field.type for field in pq.read_schema(file) if field.name not in NOT_SCORES}
+                found[scorer] = here | {n: kind for n, kind in (types or {}).items() if not pa.types.is_null(kind)}
+    return {
+        scorer: schema_text(
+            pa.schema([(n, _number(kind)) for n, kind in types.items() if not pa.types.is_nested(kind)])
+        )
+        for scorer, types in sorted(found.items())
+    }
+
+
+def _number(kind: pa.DataType) -> pa.DataType:
+    """A column that is null in the whole run is a number."""
+    return pa.float32() if pa.types.is_null(kind) else kind
 
 
 def annotations_of(stages: Iterable[Stage]) -> dict[str, list[str]]:

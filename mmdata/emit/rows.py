@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mmdata.emit.layout import MEDIA_COLUMNS
 from mmdata.emit.plan import Output, StagedShard, WindowJob
 from mmdata.errors import ShardError
-from mmdata.shards import ledger, storage
+from mmdata.select.counts import schema_of_text
+from mmdata.shards import ledger
 
-_NOT_SCORES = {"key", "status", "reason", "detail"}
 TAKEN = {  # names in the final files that are ours or img2dataset's: an own column or score of that name is renamed
     *("caption", "url", "key", "status", "error_message", "width", "height", "original_width", "original_height"),
     *("sha256", "extra", "image", "images", "messages", "source", "language", "exif"),
@@ -88,14 +87,10 @@ def read_window(job: WindowJob) -> dict[str, WindowRows]:
 def _joined(job: WindowJob, modality: str, parts: Sequence[WindowRows]) -> WindowRows:
     annotations = {name: ledger.ANNOTATIONS[name] for name in job.annotations.get(modality, ())}
     own = {field.name: field.type for field in job.own_schema(modality)}
-    scores = _concat([part.scores for part in parts])
-    for place, field in enumerate(scores.schema):
-        if pa.types.is_null(field.type):  # nothing could be scored; what others have there are numbers
-            scores = scores.set_column(place, field.name, scores[field.name].cast(pa.float64()))
     return WindowRows(
         _concat([part.rows for part in parts]),
         _concat([_typed(part.annotations, annotations) for part in parts]),
-        scores,
+        _concat([part.scores for part in parts]),
         _concat([_typed(part.own, own) for part in parts]),
     )
 
@@ -127,15 +122,13 @@ def _read_shard(job: WindowJob, shard: StagedShard) -> WindowRows:
         rows = rows.append_column(name, chosen[name].filter(keep))
     scores: dict[str, pa.ChunkedArray] = {}
     for scorer, path in shard.scores.items():
-        with storage.open_input(path) as file:
-            parquet = pq.ParquetFile(file)
-            plain = [field.name for field in parquet.schema_arrow if not pa.types.is_nested(field.type)]
-            scored = parquet.read(columns=plain)  # embeddings are many times the rest
+        schema = schema_of_text(job.scores[scorer])
+        scored = ledger.read(path, ["key", *schema.names])  # not embeddings: they are many times the rest
         _check_aligned(path, table["key"], scored["key"])
-        for field in scored.schema:
-            if field.name not in _NOT_SCORES:
-                free = field.name not in scores and field.name not in _NOT_FOR_SCORES
-                scores[field.name if free else f"{scorer}_{field.name}"] = scored[field.name].filter(keep)
+        for field in schema:
+            free = field.name not in scores and field.name not in _NOT_FOR_SCORES
+            values = scored[field.name].filter(keep).cast(field.type)
+            scores[field.name if free else f"{scorer}_{field.name}"] = values
     # A table without columns forgets how many rows it has, so the key is in all of them.
     key = {"key": rows["key"]}
     annotated, owned = (table.select(names).filter(keep).add_column(0, "key", rows["key"]) for names in (added, own))
