@@ -8,7 +8,6 @@ hash of their key, so that neighbours in a table (one host, one album) are sprea
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 from mmdata.config import Pipeline, PlanOptions
 from mmdata.errors import ChangedError, SourceError
 from mmdata.run.catalog import Resolved
+from mmdata.run.own_types import joined, make_alike
 from mmdata.sample import sample_key
 from mmdata.shards import ledger, storage
 from mmdata.shards.folders import RunFolder
@@ -101,6 +101,10 @@ def extend_plan(
     if not plan.shards and not records:
         raise SourceError(f"{pipeline.path}: sources: found no row in any of {', '.join(resolved.sources)}")
     if records:
+        fresh_shards = {int(record["shard"]): record for record in records}  # type: ignore[call-overload]
+        rewritten = make_alike(run, [shard.shard for shard in plan.shards], list(fresh_shards))
+        for shard, data in rewritten.items():
+            fresh_shards[shard]["fingerprint"] = _fingerprint(data)
         table = ledger.parquet_bytes(pa.Table.from_pylist(records, schema=_PLAN))
         number = sum(name.endswith(".parquet") for name in storage.list_names(run.plan))
         storage.create_if_absent(storage.join(run.plan, f"{number:06d}.parquet"), table)
@@ -147,12 +151,16 @@ def _plan_source(
                 "source": name,
                 "modality": source.modality,
                 "rows": rows.num_rows,
-                "fingerprint": hashlib.sha256(data).hexdigest()[:16],
+                "fingerprint": _fingerprint(data),
                 "inputs": [],
             }
             shard += 1
     if last is not None:
         yield last | {"inputs": read}
+
+
+def _fingerprint(rows: bytes) -> str:
+    return hashlib.sha256(rows).hexdigest()[:16]
 
 
 def _numbered(
@@ -184,35 +192,12 @@ def _windows(tables: Iterator[pa.Table], options: PlanOptions) -> Iterator[pa.Ta
         waiting.append(table)
         have += table.num_rows
         while have >= limit:
-            whole = _joined(waiting)
+            whole = joined(waiting)
             yield whole.slice(0, limit)
             waiting = [whole.slice(limit)]
             have -= limit
     if have:
-        yield _joined(waiting)
-
-
-def _joined(tables: list[pa.Table]) -> pa.Table:
-    """One table; columns that only some files have are null elsewhere, and types that differ become text."""
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowTypeError:
-        types: dict[str, set[pa.DataType]] = {}
-        for table in tables:
-            for field in table.schema:
-                types.setdefault(field.name, set()).add(field.type)
-        mixed = {column for column, kinds in types.items() if len(kinds - {pa.null()}) > 1}
-        return pa.concat_tables([_as_text(table, mixed) for table in tables], promote_options="permissive")
-
-
-def _as_text(table: pa.Table, columns: set[str]) -> pa.Table:
-    for name in columns & set(table.column_names):
-        values = [
-            value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-            for value in table[name].to_pylist()
-        ]
-        table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.string()))
-    return table
+        yield joined(waiting)
 
 
 def _shuffled(window: pa.Table, source: str, seed: int) -> pa.Table:

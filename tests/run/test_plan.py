@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,33 @@ def test_a_column_of_two_types_becomes_text_and_loses_nothing(place: Place) -> N
     place.table("c", range(6, 8))
     rows = {row["number"]: row["width"] for shard in place.plan().shards for row in place.rows(shard.shard).to_pylist()}
     assert rows == {0: "1", 1: "2", 2: "3", 3: "x", 4: "y", 5: None, 6: None, 7: None}
+
+
+def test_a_column_of_two_types_in_windows_and_sources_apart_becomes_text_in_all(place: Place) -> None:
+    place.tree["plan"] |= {"rows_per_shard": 2, "shuffle_window_shards": 1, "shuffle": False}
+    place.tree["sources"] = {
+        "a": {"kind": "url_table", "path": "tables/a.parquet"},
+        "b": {"kind": "url_table", "path": "tables/b.parquet"},
+    }
+    place.table("a", range(5), width=[1, 2, 3, 4, 5], depth=[1, 2, 3, 4, 5])
+    place.table("b", range(5, 8), width=["x", "y", None], depth=[0.5, 1.5, None])
+    plan = place.plan()
+    tables = [place.rows(shard.shard) for shard in plan.shards]
+    assert [value for table in tables for value in table["width"].to_pylist()] == [*"12345", "x", "y", None]
+    assert [table.schema.field("depth").type for table in tables] == [pa.int64()] * 3 + [pa.float64()] * 2
+    for shard in plan.shards:
+        data = storage.read_bytes(place.run.rows(shard.shard))
+        assert shard.fingerprint == hashlib.sha256(data).hexdigest()[:16]
+    assert place.plan() == plan
+
+
+def test_a_new_file_whose_column_does_not_go_with_what_was_planned_is_refused(place: Place) -> None:
+    place.table("a", range(3), width=[1, 2, 3])
+    before = place.plan()
+    place.table("b", range(3, 5), width=["x", "y"])
+    with pytest.raises(SourceError, match=r"column 'width': the new files have string, .* have int64; write it alike"):
+        place.plan()
+    assert read_plan(place.run) == before
 
 
 @pytest.mark.parametrize("column", ["number", "key", "status", "row_error", "phash"])
