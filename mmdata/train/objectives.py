@@ -136,8 +136,8 @@ class Objectives(nn.Module):
                     case "info_nce":
                         found[name] = losses.info_nce(x, y, all_x, all_y, start, self.temperature)
                         if len(found[name]):
-                            bound = losses.mutual_information(float(found[name].mean()), len(all_x))
-                            report.update(temperature=float(self.temperature), mutual_information=bound)
+                            bound = losses.mutual_information(float(found[name].detach().mean()), len(all_x))
+                            report.update(temperature=float(self.temperature.detach()), mutual_information=bound)
                     case "siglip":
                         found[name] = losses.siglip(x, all_y, start, self.temperature, self.bias)
                     case "matching":
