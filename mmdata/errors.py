@@ -58,6 +58,7 @@ class Reason(str, Enum):
 
     OPTOUT_HEADER = "policy.optout_header"
     HASH_BLOCKLIST = "policy.hash_blocklist"
+    UNBLURRED = "policy.unblurred"
     SPEAKER = "policy.speaker"
     REMOVED = "policy.removed"
 
