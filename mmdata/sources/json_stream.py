@@ -12,6 +12,7 @@ from mmdata.sources.decompress import LINE_BYTES
 
 _CHUNK_CHARS = 1 << 20
 _SPACE = " \t\r\n"
+_NUMBER = ".eE"  # what may follow the digits of a number
 _CLOSING = {"[": "]", "{": "}"}
 _WHAT = {"[": "item {} of the array", "{": "member {} of the object"}
 
@@ -46,8 +47,9 @@ class Scanner:
             self.peek()
             try:
                 value, end = self._decoder.raw_decode(self._buffer, self._place)
-                self._buffer[end]  # a number at the very end may go on in the next piece
-                break
+                if self._buffer[end] not in _NUMBER:  # a number at the end of a piece may go on in the next one
+                    break
+                raise ValueError(f"found {self._buffer[self._place : end + 1]!r}")
             except (ValueError, IndexError, RecursionError) as error:
                 if len(self._buffer) - self._place > LINE_BYTES or not self._more():
                     why = "it ends too early" if isinstance(error, IndexError) else error
