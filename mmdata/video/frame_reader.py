@@ -1,8 +1,8 @@
 """Frames at given positions of a film, decoded by PyAV or decord. Shapes: H height, W width.
 
 PyAV is the default. It gives the same pixels in 0.5 to 0.9 of decord's time, since on the way to a wanted picture it
-leaves out those that nothing refers to. decord 0.6 gives other frames than asked for from AVI with B-frames, knows no
-AV1, and its decoders are those of 2018. Both use one thread.
+leaves out those that nothing refers to. decord 0.6 gives other frames than asked for from AVI with B-frames and from
+HEVC with open GOPs, knows no AV1, and its decoders are those of 2018. Both use one thread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Reader = Literal["av", "decord"]
 
 # Their decoders can leave out pictures that no other refers to, and number the others as before.
 _SKIPPING = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
-_DECORD_DEMUXERS = ("mov", "matroska")
+_DECORD_DEMUXERS, _DECORD_CODECS = ("mov", "matroska"), ("h264", "vp8", "vp9")
 
 
 def read_frames(
@@ -37,10 +37,10 @@ def read_frames(
     """(position, uint8 RGB (H, W, 3) as stored, neither turned nor stretched) of each position once, ascending.
 
     Raises SampleError(decode.corrupt) where one of them does not decode. decord is asked only where it gives the same:
-    not for AVI, nor for what has a display matrix, which it may or may not apply. PyAV reads the others.
+    not for AVI or HEVC, nor for what has a display matrix, which it may or may not apply. PyAV reads the others.
     """
     waiting = deque(sorted(set(positions)))
-    if reader == "decord" and film.demuxer in _DECORD_DEMUXERS and not film.rotation_deg:
+    if reader == "decord" and _suits_decord(film):
         frames = _open_with_decord(data)
         if frames is not None and len(frames) == timeline.num_frames:
             for position in waiting:
@@ -161,6 +161,11 @@ def _decoded(film: Film, packet: Any) -> list[VideoFrame]:
         raise MemoryError from None
     except (av.FFmpegError, EOFError):
         return []
+
+
+def _suits_decord(film: Film) -> bool:
+    is_known = film.demuxer in _DECORD_DEMUXERS and film.stream.codec_context.codec.canonical_name in _DECORD_CODECS
+    return is_known and not film.rotation_deg
 
 
 def _open_with_decord(data: bytes) -> Any:

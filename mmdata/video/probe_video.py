@@ -15,6 +15,8 @@ from mmdata.stage import Resources
 from mmdata.video.film import Film, opened
 from mmdata.video.timeline import MAX_FRAMES, Timeline, read_timeline
 
+_SIZE_IN_HEADER = ("mov", "matroska", "avi", "gif", "asf")
+_MAX_FPS = 1000  # from here on the times are no times; high speed cameras write 960
 _DURATION_TOLERANCE_S = 0.1
 _DURATION_TOLERANCE = 0.01
 
@@ -74,12 +76,14 @@ class ProbeVideo:
             self._check_size(film)
             timeline = read_timeline(film, self.max_frames)
             sample.columns.update(_facts(film, timeline))
-        self._check_duration(timeline.end_s)
+        self._check_duration(timeline)
 
     def _check_size(self, film: Film) -> None:
         width, height = film.stored_size_px
-        if width < 1 or height < 1:
-            raise SampleError(Reason.CORRUPT, f"pictures of {width} x {height}")
+        if width < 1 or height < 1:  # what FFmpeg makes of a size above max_pixels, too
+            if film.demuxer in _SIZE_IN_HEADER:
+                raise SampleError(Reason.TOO_MANY_PIXELS, f"by its header, allowed {self.max_megapixels:g} megapixels")
+            raise SampleError(Reason.CORRUPT, "pictures without a size")
         for width, height in (film.stored_size_px, film.shown_size_px):
             if width * height > self.max_megapixels * 1e6:
                 limit = f"allowed {self.max_megapixels:g} megapixels"
@@ -87,9 +91,10 @@ class ProbeVideo:
         if min(width, height) < self.min_side_px:
             raise SampleError(Reason.TOO_SMALL, f"{width} x {height}, wanted {self.min_side_px} px at least")
 
-    def _check_duration(self, duration_s: float) -> None:
-        if duration_s <= 0:
-            raise SampleError(Reason.NO_DURATION, "no frame is shown for any time")
+    def _check_duration(self, timeline: Timeline) -> None:
+        duration_s = timeline.end_s
+        if duration_s <= 0 or timeline.fps >= _MAX_FPS:
+            raise SampleError(Reason.NO_DURATION, f"{timeline.num_frames} frames in {duration_s:.6f} s")
         if duration_s < self.min_duration_s:
             raise SampleError(Reason.TOO_SHORT, f"{duration_s:.3f} s, wanted {self.min_duration_s:g} s at least")
         if duration_s > self.max_duration_s:

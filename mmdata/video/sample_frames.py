@@ -28,6 +28,8 @@ DEFAULT_UNIFORM = 5
 _MAX_SIDE_PX = 16383
 _GROWTH = 4  # a stream whose pictures become that many times larger than its header says is not followed
 
+_LEAST_PIXELS = 1 << 22  # decoders count their margins, which outweigh a small picture
+
 
 @dataclass(kw_only=True)
 class SampleFrames:
@@ -169,4 +171,5 @@ def shape(image_HWC: Pixels, geometry: Geometry, rotation_deg: int) -> Pixels:
 
 def _max_pixels(clip: Sample) -> int:
     """What a decoder may allocate for one picture: several times what the probe has let through."""
-    return _GROWTH * int(clip.columns["original_width_px"]) * int(clip.columns["original_height_px"])
+    probed = int(clip.columns["original_width_px"]) * int(clip.columns["original_height_px"])
+    return max(_GROWTH * probed, _LEAST_PIXELS)

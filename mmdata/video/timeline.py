@@ -111,8 +111,8 @@ def read_timeline(film: Film, max_frames: int = MAX_FRAMES) -> Timeline:
             if key and pts is not None
         )
         keys, seek_stamps = [position for position, _ in found], [stamp for _, stamp in found]
-    origin = film.origin_s if film.origin_s is not None else stamps[0] * time_base
-    if by_order:
+    origin = film.origin_s
+    if origin is None or by_order or film.demuxer == "avi":  # AVI begins with its first frame, whatever B-frames delay
         origin = stamps[0] * time_base
     last = durations[stamps[-1]]
     intervals = [after - before for before, after in itertools.pairwise(stamps)]
