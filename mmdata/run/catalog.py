@@ -67,9 +67,15 @@ SCORERS = {
     "document_similarity": "mmdata.score.document_similarity:DocumentSimilarity",
 }
 RULES = {
+    "remove": "mmdata.select.remove:Remove",
+    "head": "mmdata.select.head:Head",
     "thresholds": "mmdata.select.thresholds:Thresholds",
+    "where": "mmdata.select.where:Where",
     "dedup": "mmdata.select.dedup:Dedup",
+    "long_tail": "mmdata.select.long_tail:LongTail",
+    "balance": "mmdata.select.balance:Balance",
     "subset": "mmdata.select.subset:Subset",
+    "mixture": "mmdata.select.mixture:Mixture",
 }
 
 # What ingest gives every stage to begin with, and every rule: common columns, always there.
@@ -148,8 +154,10 @@ def _make(catalog: Mapping[str, str], entry: Entry, kind: str, folder: Path) -> 
         )
     cls = load_class(catalog[entry.name])
     options = dict(entry.options)
-    for name in ("path", "root", "model"):
-        if isinstance(options.get(name), str) and (name != "model" or options[name].startswith(LOCAL_MODEL)):
+    files = getattr(cls, "files", frozenset())  # options of rules that are files
+    for name in sorted({"path", "root", "model", *files}):
+        is_file = name != "model" or name in files or str(options.get(name)).startswith(LOCAL_MODEL)
+        if isinstance(options.get(name), str) and is_file:
             options[name] = absolute(options[name], folder)
     where = entry.where if kind == "kind" else f"{entry.where}.{entry.name}"
     return cls.parse(options, where) if hasattr(cls, "parse") else build(cls, options, where)

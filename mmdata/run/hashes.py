@@ -12,6 +12,7 @@ from mmdata.config import Pipeline
 from mmdata.errors import ConfigError
 from mmdata.options import values_of
 from mmdata.run.catalog import Resolved
+from mmdata.select.reference import fingerprint
 
 HASH_CHARS = 16
 # Inputs are known by the fingerprint of their content, so a table may lie elsewhere the next time.
@@ -40,7 +41,7 @@ def semantic_tree(pipeline: Pipeline, resolved: Resolved) -> dict[str, Any]:
         "select": {
             "seed": pipeline.seed,
             "val_share": pipeline.emit.val_share,
-            "rules": [{"name": r.name, "version": r.version, **_options(r)} for r in resolved.rules],
+            "rules": [{"name": r.name, "version": r.version, **_options(r), **_contents(r)} for r in resolved.rules],
         },
         "emit": {"seed": pipeline.seed, **values_of(pipeline.emit, "semantic")},
     }
@@ -75,6 +76,12 @@ def _options(options: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in _PLACES} | (
         {"model": model} if isinstance(model, str) and not model.startswith("local-dir:") else {}
     )
+
+
+def _contents(rule: Any) -> dict[str, str]:
+    """Files that a rule reads, known by their content."""
+    files = {name: getattr(rule, name) for name in sorted(getattr(rule, "files", ()))}
+    return {name: fingerprint(path) for name, path in files.items() if path}
 
 
 def _file_hash(path: str) -> str:

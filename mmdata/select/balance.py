@@ -82,16 +82,23 @@ class Balance:
         repeats = rows.repeats(target, have)
         after = np.bincount(rows.group, rows.weight * repeats, len(names))
         work.clear_repeats()
-        _carry_out(work, rows, repeats, [
-            f"{name}: {kept:.6g} of {number:.6g} {self.unit}"
-            for name, kept, number in zip(names, after / unit.size, have / unit.size, strict=True)
-        ])
+        _carry_out(
+            work,
+            rows,
+            repeats,
+            [
+                f"{name}: {kept:.6g} of {number:.6g} {self.unit}"
+                for name, kept, number in zip(names, after / unit.size, have / unit.size, strict=True)
+            ],
+        )
         told = np.lexsort((np.arange(len(names)), -have))[:_MOST_TOLD]
-        work.tell({
-            "by": self._columns,
-            "unit": self.unit,
-            "groups": [[names[g], have[g] / unit.size, wanted[names[g]], after[g] / unit.size] for g in told],
-        })
+        work.tell(
+            {
+                "by": self._columns,
+                "unit": self.unit,
+                "groups": [[names[g], have[g] / unit.size, wanted[names[g]], after[g] / unit.size] for g in told],
+            }
+        )
 
     def _targets(self, have: Mapping[str, float]) -> dict[str, float]:
         """Units that every group is to have."""
@@ -112,7 +119,9 @@ class Balance:
         }
 
 
-def _by_group(limits: float | Mapping[str, float] | None, have: Mapping[str, float], without: float) -> dict[str, float]:
+def _by_group(
+    limits: float | Mapping[str, float] | None, have: Mapping[str, float], without: float
+) -> dict[str, float]:
     if isinstance(limits, Mapping):
         unknown = sorted(set(limits) - set(have))
         if unknown:
@@ -152,7 +161,9 @@ def _rows_by_group(work: Workspace, columns: list[str], unit: Unit) -> tuple[lis
     name = f"concat({label})" if len(columns) > 1 else label
     work.db.execute(f"CREATE OR REPLACE TEMP TABLE labels AS SELECT DISTINCT {name} AS label FROM kept")
     names = [row[0] for row in work.db.execute("SELECT label FROM labels ORDER BY label").fetchall()]
-    with work.registered("numbered", pa.table({"label": pa.array(names, pa.string()), "number": np.arange(len(names))})):
+    with work.registered(
+        "numbered", pa.table({"label": pa.array(names, pa.string()), "number": np.arange(len(names))})
+    ):
         query = (
             f"SELECT {ID}, number, {unit.sql()} AS weight, {stable_hash_sql(work.seed, 'balance', 'key')} AS h, key "
             f"FROM kept JOIN numbered ON label = {name}"

@@ -46,7 +46,9 @@ class Dedup:
     name: ClassVar[str] = "dedup"
     version: ClassVar[int] = 1
     files: ClassVar[frozenset[str]] = frozenset({"against"})
-    by: Literal["sha256", "url", "caption", "caption_hash", "phash", "caption_simhash", "embedding"] = semantic("sha256")
+    by: Literal["sha256", "url", "caption", "caption_hash", "phash", "caption_simhash", "embedding"] = semantic(
+        "sha256"
+    )
     keep_best: str = semantic("")
     distance: Annotated[int, at.Ge(0), at.Le(hamming.MAX_DISTANCE)] | None = semantic(None)
     cosine: Annotated[float, at.Gt(0), at.Le(1)] | None = semantic(None)

@@ -24,7 +24,7 @@ _FUNCTIONS = frozenset(
     ifnull isfinite isinf isnan least left len length levenshtein like_escape list_contains list_has_any list_value ln log
     log10 log2 lower lcase ltrim mod not_like_escape nullif pow power prefix regexp_extract regexp_full_match
     regexp_matches replace right round rtrim sign sin split_part sqrt starts_with str_split strip_accents strlen
-    string_split strpos substr substring suffix trim trunc ucase upper unicode xor
+    string_split string_split_regex strpos substr substring suffix trim trunc ucase upper unicode xor
     """.split()
 )
 
@@ -75,7 +75,9 @@ def _tree(text: str, where: str) -> dict[str, Any]:
         select.get("type") == "SELECT_NODE"
         and len(select["select_list"]) == 1
         and (select.get("from_table") or {"type": "EMPTY"})["type"] == "EMPTY"
-        and not any(select.get(part) for part in ("where_clause", "group_expressions", "having", "qualify", "modifiers"))
+        and not any(
+            select.get(part) for part in ("where_clause", "group_expressions", "having", "qualify", "modifiers")
+        )
     )
     if not plain:
         raise ConfigError(f"{where}: {text!r}: found a query, allowed is one expression over the columns of a row")

@@ -38,10 +38,13 @@ def near_pairs(hashes: Hashes, distance: int, threads: int = 1) -> tuple[NDArray
     dealt = _moved(hashes, _bit_moves(deal))
     dealt.sort()
     found = list(_pairs(dealt, BITS, distance, threads))
-    back = [(mask >> np.uint64(move) if move > 0 else mask << np.uint64(-move), -move) for mask, move in _bit_moves(deal)]
+    back = [
+        (mask >> np.uint64(move) if move > 0 else mask << np.uint64(-move), -move) for mask, move in _bit_moves(deal)
+    ]
     left, right = (
-        np.searchsorted(hashes, _moved(np.concatenate([pair[side] for pair in found]), back)) if found else
-        np.empty(0, np.int64)
+        np.searchsorted(hashes, _moved(np.concatenate([pair[side] for pair in found]), back))
+        if found
+        else np.empty(0, np.int64)
         for side in (0, 1)
     )
     return left, right

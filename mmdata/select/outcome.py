@@ -50,11 +50,15 @@ def write_tables(
     added = _by_id(work, ", ".join(["1", *map(quoted, work.added)]), "added")
     join_sides(work)
     is_val = is_val_sql("key", seed=work.seed, val_share=val_share)
-    vals = _by_id(work, "1", f"(SELECT {ID}, coalesce(side, key) AS key FROM kept LEFT JOIN sides USING ({ID})) WHERE {is_val}")
+    vals = _by_id(
+        work, "1", f"(SELECT {ID}, coalesce(side, key) AS key FROM kept LEFT JOIN sides USING ({ID})) WHERE {is_val}"
+    )
     first = 0
     waiting: list[Future[None]] = []
     with ThreadPoolExecutor(1) as writer:
-        for shard, rows in ((shard, n) for chunk in columns.chunks for shard, n in zip(chunk.shards, chunk.rows, strict=True)):
+        for shard, rows in (
+            (shard, n) for chunk in columns.chunks for shard, n in zip(chunk.shards, chunk.rows, strict=True)
+        ):
             end = first + rows
             before = given.take(rows)
             table = _table(before, first, drops.until(end), repeats.until(end), groups.until(end), vals.until(end))
@@ -101,7 +105,9 @@ class _InOrder:
 
 
 def _by_id(work: Workspace, columns: str, table: str) -> _InOrder:
-    reader: Any = work.db.cursor().sql(f"SELECT {ID}, {columns} FROM {table} ORDER BY {ID}").to_arrow_reader(_BATCH_ROWS)
+    reader: Any = (
+        work.db.cursor().sql(f"SELECT {ID}, {columns} FROM {table} ORDER BY {ID}").to_arrow_reader(_BATCH_ROWS)
+    )
 
     def batches() -> Iterator[pa.Table]:
         yield reader.schema.empty_table()

@@ -16,7 +16,14 @@ from mmdata.select.workspace import ID, Identity, Workspace, literal, quoted
 from mmdata.shards import storage
 
 # Where tables lie in the folders that may be named; the first that have the column are read.
-_PLACES = ("index/*/*/*.parquet", "ledger/*.parquet", "scores/*/*.parquet", "*/*/*.parquet", "*.parquet", "**/*.parquet")
+_PLACES = (
+    "index/*/*/*.parquet",
+    "ledger/*.parquet",
+    "scores/*/*.parquet",
+    "*/*/*.parquet",
+    "*.parquet",
+    "**/*.parquet",
+)
 _NAMES = {  # what else a column is called elsewhere
     "raw_sha256": ("raw_sha256", "sha256"),
     "url": ("url", "URL"),
@@ -104,4 +111,3 @@ def _matching(path: str, place: str) -> Sequence[str]:
         return sorted(glob.glob(str(storage.local_path(whole)), recursive=True))
     files, inner = storage.filesystem(whole)
     return sorted(files.unstrip_protocol(found) for found in files.glob(inner))
-

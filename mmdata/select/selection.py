@@ -96,7 +96,9 @@ def _check_names(wanted: Sequence[str]) -> None:
     for name in wanted:
         other = seen.setdefault(name.lower(), name)
         if other != name:
-            raise ConfigError(f"select: columns {other} and {name} differ in case only, allowed is one of them in a run")
+            raise ConfigError(
+                f"select: columns {other} and {name} differ in case only, allowed is one of them in a run"
+            )
 
 
 def vectors_of(columns: Columns) -> list[str]:

@@ -14,7 +14,9 @@ def check_shares(shares: Mapping[str, float], where: str) -> None:
     """Raise ConfigError, with the nearest shares that will do, for shares of more than the whole."""
     total = math.fsum(shares.values())
     if total > 1 + 1e-6:
-        raise ConfigError(f"{where}: they come to {total:g}, allowed is at most 1; in the same proportions: {_said(shares, total)}")
+        raise ConfigError(
+            f"{where}: they come to {total:g}, allowed is at most 1; in the same proportions: {_said(shares, total)}"
+        )
 
 
 def targets_of_shares(

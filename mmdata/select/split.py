@@ -41,6 +41,8 @@ def join_sides(work: Workspace) -> None:
     rank[order] = np.arange(len(order))
     codes = rank[names.indices.to_numpy()]
     first = components(codes[: pairs.num_rows], codes[pairs.num_rows :], len(order))
-    table = pa.table({"root": names.dictionary.take(pa.array(order)), "side": names.dictionary.take(pa.array(order[first]))})
+    table = pa.table(
+        {"root": names.dictionary.take(pa.array(order)), "side": names.dictionary.take(pa.array(order[first]))}
+    )
     with work.registered("joined", table):
         work.db.execute(f"INSERT INTO sides SELECT {ID}, side FROM kept JOIN joined ON root = {root}")

@@ -68,7 +68,9 @@ class Columns:
                 here[place], rows[place] = _schema(path)
                 schemas.setdefault(place, []).append(here[place])
                 if rows[place] != rows[LEDGER]:
-                    raise ShardError(f"{path}: {rows[place]} rows, but its keys are not those of the ledger, row by row")
+                    raise ShardError(
+                        f"{path}: {rows[place]} rows, but its keys are not those of the ledger, row by row"
+                    )
             found.append((shard, here, rows[LEDGER]))
             modality, columns = _own(here[LEDGER], shard.ledger)
             own.setdefault(modality, []).append(columns)

@@ -96,7 +96,9 @@ class Thresholds:
             low, high = _number(limit.min), _number(limit.max)
             if limit.is_relative:
                 facts[column] = _find_bounds(work, number, column, limit)
-                same = [f"kept.{quoted(g)} IS NOT DISTINCT FROM bounds_{number}.g{i}" for i, g in enumerate(limit.groups)]
+                same = [
+                    f"kept.{quoted(g)} IS NOT DISTINCT FROM bounds_{number}.g{i}" for i, g in enumerate(limit.groups)
+                ]
                 joins += f" LEFT JOIN bounds_{number} ON {' AND '.join(same) if same else 'true'}"
                 low, high = low or f"bounds_{number}.low", high or f"bounds_{number}.high"
             cases += _cases(column, limit, low, high)

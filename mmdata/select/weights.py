@@ -13,8 +13,8 @@ from mmdata.select.rules import Needs
 from mmdata.select.workspace import Workspace, literal
 
 # A run of signs without white space, or one Chinese, Japanese or Korean sign.
-_CJK = r"\x{3040}-\x{30ff}\x{3400}-\x{9fff}\x{ac00}-\x{d7af}\x{f900}-\x{faff}\x{20000}-\x{3ffff}"
-WORD = rf"[{_CJK}]|[^\s{_CJK}]+"
+CJK = r"\x{3040}-\x{30ff}\x{3400}-\x{9fff}\x{ac00}-\x{d7af}\x{f900}-\x{faff}\x{20000}-\x{3ffff}"
+WORD = rf"[{CJK}]|[^\s{CJK}]+"
 MEDIA_TOKENS = {"image": 256.0, "video_s": 64.0, "audio_s": 25.0}  # ViT-L/14 at 224 px; a frame of 64 a second; 40 ms
 _DOCUMENT = {"caption": pa.string(), "modality": pa.string(), "messages": pa.string(), "num_images": pa.int32()}
 _DURATION = {"duration_s": pa.float64()}
