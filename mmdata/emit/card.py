@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 _MOST_LINES = 30  # of a table whose length the data decide
 
 
-def card_text(manifest: Mapping[str, Any], facts: DatasetFacts) -> str:
-    """The card of a dataset; manifest: the tree of manifest.json. It holds no caption and no link."""
-    front = yaml.safe_dump(_front_matter(manifest), sort_keys=False, allow_unicode=True)
+def card_text(
+    manifest: Mapping[str, Any], facts: DatasetFacts, features: Mapping[str, list[dict[str, Any]]] | None = None
+) -> str:
+    """The card of a dataset; manifest: the tree of manifest.json. It holds no caption and no link.
+
+    features: by modality, of its tars.
+    """
+    front = yaml.safe_dump(_front_matter(manifest, features or {}), sort_keys=False, allow_unicode=True)
     sections = [
         f"---\n{front}---\n\n# {facts.name}\n",
         _what(manifest),
@@ -34,7 +39,8 @@ def card_text(manifest: Mapping[str, Any], facts: DatasetFacts) -> str:
     return "\n".join(section for section in sections if section)
 
 
-def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _front_matter(manifest: Mapping[str, Any], features: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    samples = manifest["samples"]
     folder, ending = ("parquet/", "parquet") if "parquet" in manifest["formats"] else ("", "tar")
     configs = [
         {
@@ -43,9 +49,15 @@ def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
                 {"split": split, "path": f"{folder}{modality}/{split}/*.{ending}"} for split in sorted(by_split)
             ],
         }
-        for modality, by_split in manifest["samples"].items()
+        for modality, by_split in samples.items()
     ]
-    return {"pretty_name": manifest["name"], "tags": ["mmdata", "webdataset"], "configs": configs}
+    front = {"pretty_name": manifest["name"], "tags": ["mmdata", "webdataset"], "configs": configs}
+    if "parquet" not in manifest["formats"]:  # Parquet says its features itself
+        told = [
+            {"config_name": modality, "features": features[modality]} for modality in features if modality in samples
+        ]
+        front |= {"dataset_info": told} if told else {}
+    return front
 
 
 def _what(manifest: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmdata.emit.layout import LAYOUTS
+from mmdata.emit.layout import FRAMES, LAYOUTS
 from mmdata.emit.rows import WindowRows
 
 LICENCE_COLUMNS = ("license", "licence")
@@ -49,6 +49,7 @@ def merged(windows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The facts of the dataset: counts added, and `channels` {mean, std, pixels}, or None where nobody measured it.
 
     amounts: by modality {rows, hours, images, frames, mel_frames, sample_rates_hz}; what a modality has none of is 0.
+    frames: those that are there as pictures; of clips without, all.
     """
     amounts: dict[str, dict[str, Any]] = {}
     sources: Counter[str] = Counter()
@@ -86,12 +87,14 @@ def _amounts(rows: pa.Table) -> dict[str, Any]:
         values = rows[name].to_pylist() if name in rows.column_names else []
         return sum(round(factor * value) for value in values if value is not None)
 
+    known = rows["num_frames"].to_pylist() if "num_frames" in rows.column_names else [0] * rows.num_rows
+    pictured = [len(FRAMES.parts_of(parts.split())) for parts in rows["parts"].to_pylist()]
     rates = rows["sample_rate_hz"].drop_null() if "sample_rate_hz" in rows.column_names else pa.chunked_array([[]])
     return {
         "rows": rows.num_rows,
         "milliseconds": total("duration_s", 1000),
         "images": total("num_images"),
-        "frames": total("num_frames"),
+        "frames": sum(pictures or number or 0 for pictures, number in zip(pictured, known, strict=True)),
         "mel_frames": total("num_mel_frames"),
         "sample_rates_hz": _counts(rates),
     }

@@ -115,7 +115,7 @@ def _number(part: str) -> tuple[int, str]:
 
 _IMAGE = Media("image", "Image", ("image",))
 _VIDEO = Media("video", "Video", ("video",))
-_FRAMES = Media("frames", "Image", ("frames",), many=True)
+FRAMES = Media("frames", "Image", ("frames",), many=True)
 _AUDIO = Media("audio", "Audio", ("sound",))
 _FEATURES = (Media("mel", "", ("mel",)), Media("mfcc", "", ("mfcc",)))
 _LISTS = (
@@ -130,7 +130,7 @@ LAYOUTS = {
         Layout("image_text", (_IMAGE,), frozenset({"image"}), "image", ("image", "caption")),
         Layout(
             "video_text",
-            (_VIDEO, _FRAMES, _AUDIO, *_FEATURES),
+            (_VIDEO, FRAMES, _AUDIO, *_FEATURES),
             frozenset(),
             "video",
             ("video", "caption"),

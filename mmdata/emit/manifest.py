@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmdata.emit.facts import merged
+from mmdata.emit.features import tar_features
 from mmdata.emit.records import json_bytes
 from mmdata.select.counts import SelectionCounts
 from mmdata.shards import storage
@@ -89,7 +90,7 @@ def write_manifest(
         entries += [_write(dataset_root, path, data) for path, data in sizes_files(windows).items()]
     digest = digest_of(entries)
     tree = _tree(entries, windows, facts, digest)
-    entries.append(_write(dataset_root, "README.md", card_text(tree, facts).encode()))
+    entries.append(_write(dataset_root, "README.md", card_text(tree, facts, _tar_features(windows)).encode()))
     entries.sort(key=lambda entry: entry.path)
     lists: list[dict[str, Any]] = []
     for number, start in enumerate(range(0, len(entries), FILES_PER_LIST)):
@@ -147,6 +148,17 @@ def _tree(
         "mixture": facts.selection.mixture,
         "hashes": dict(facts.hashes),
     }
+
+
+def _tar_features(windows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """By modality, the features of its tars over all windows."""
+    parts: dict[str, set[str]] = {}
+    fields: dict[str, list[dict[str, Any]]] = {}
+    for window in windows:
+        for modality, found in window.get("features", {}).items():
+            parts.setdefault(modality, set()).update(found["parts"])
+            fields[modality] = found["json"]
+    return {modality: tar_features(parts[modality], fields[modality]) for modality in sorted(parts)}
 
 
 def _write(dataset_root: str, path: str, data: bytes) -> FileEntry:

@@ -37,48 +37,58 @@ def extras(rows: WindowRows) -> list[str]:
     return [orjson.dumps(row, default=_plain).decode() for row in own.to_pylist()]
 
 
+def json_fields(shard: Shard) -> list[tuple[str, pa.DataType, str]]:
+    """Name, type, and ledger column if there is one, of what the `json` part of a sample holds, in its order.
+
+    img2dataset's names, numbers of the medium, messages of a document, annotations, scores, `extra`.
+    """
+    layout, scores = shard.layout, shard.rows.scores.schema
+    fields = list(layout.sidecar)
+    fields += [(name, layout.ledger_columns.field(name).type, name) for name in layout.numbers]
+    fields += [(MESSAGES, messages.ARROW, "")] if layout.is_document else []
+    fields += [(name, ledger.ANNOTATIONS[name], name) for name in shard.annotations]
+    fields += [(field.name, field.type, "") for field in list(scores)[1:]]
+    return [*fields, ("extra", pa.string(), "")]
+
+
 class JsonParts:
     """The `json` part of every sample of a shard: same keys, order and types, and no null.
 
-    img2dataset's names, numbers of the medium, messages of a document, annotations, scores, `extra`. Where there is no
-    value stands 0, 0.0, false, "" or an empty list.
+    Where there is no value stands 0, 0.0, false, "" or an empty list.
     """
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
-        self._places: dict[str, str] = {}  # name here of each ledger column
-        self._types: dict[str, pa.DataType] = {}
-        ready: dict[str, list[Any]] = {}
-        for name, kind, place in shard.layout.sidecar:
-            if name == "key":
-                ready[name] = list(shard.keys)
-            elif place:
-                ready[name] = self._column(name, place, kind)
+        fields = json_fields(shard)
+        self._fields = {place: (name, kind) for name, kind, place in fields if place}
+        self._names = [name for name, _, _ in fields]
+        ready = {
+            "key": shard.keys,
+            "status": [SUCCESS] * len(shard),
+            "error_message": [""] * len(shard),
+            "extra": shard.extra,
+        }
+        scores = shard.rows.scores
+        columns: list[Sequence[Any]] = []
+        for name, kind, place in fields:
+            if place:
+                columns.append(plain_values(shard.column(place, kind)))
+            elif name in ready:
+                columns.append(ready[name])
+            elif name == MESSAGES:
+                columns.append([messages.without_nulls(shard.conversation(row)) for row in range(len(shard))])
             else:
-                ready[name] = [SUCCESS if name == "status" else ""] * len(shard)
-        for name in shard.layout.numbers:
-            ready[name] = self._column(name, name, shard.layout.ledger_columns.field(name).type)
-        if shard.layout.is_document:
-            ready[MESSAGES] = [messages.without_nulls(shard.conversation(row)) for row in range(len(shard))]
-        for name in shard.annotations:
-            ready[name] = self._column(name, name, ledger.ANNOTATIONS[name])
-        for name in shard.rows.scores.column_names[1:]:
-            ready[name] = plain_values(shard.rows.scores[name])
-        ready["extra"] = list(shard.extra)
-        self._names = list(ready)
-        self._rows = zip(*ready.values(), strict=True)
+                columns.append(plain_values(scores[name]))
+        self._rows = zip(*columns, strict=True)
         self._row = 0
-
-    def _column(self, name: str, place: str, kind: pa.DataType) -> list[Any]:
-        self._places[place], self._types[place] = name, kind
-        return plain_values(self._shard.column(place, kind))
 
     def next(self) -> bytes:
         """The part of the next sample, with what augmentation has changed of it."""
         tree = dict(zip(self._names, next(self._rows), strict=True))
         for place, value in self._shard.changes.get(self._row, {}).items():
-            if place in self._places:
-                (tree[self._places[place]],) = plain_values(pa.chunked_array([pa.array([value], self._types[place])]))
+            if place in self._fields:
+                name, kind = self._fields[place]
+                (tree[name],) = plain_values(pa.chunked_array([pa.array([value], kind)]))
         self._row += 1
         return orjson.dumps(tree, default=_plain)
 

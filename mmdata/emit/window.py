@@ -16,6 +16,7 @@ from typing import Any
 from mmdata.emit import index, records
 from mmdata.emit.augment import Augmenter
 from mmdata.emit.facts import window_facts
+from mmdata.emit.features import entry
 from mmdata.emit.layout import LAYOUTS
 from mmdata.emit.parquet_shard import ParquetShardWriter
 from mmdata.emit.plan import Output, WindowJob
@@ -48,6 +49,7 @@ def emit_window(job: WindowJob, dataset_root: str, attempt: str, scratch: Path) 
     scratch.mkdir(parents=True, exist_ok=True)
     files = AttemptFiles(dataset_root, storage.join(ATTEMPTS, attempt), scratch)
     shards: list[list[Any]] = []
+    features: dict[str, dict[str, Any]] = {}  # by modality, what its tars hold
     if not job.outputs:
         return WindowResult((), {"shards": shards, **window_facts({})})
     by_modality = read_window(job)
@@ -62,16 +64,20 @@ def emit_window(job: WindowJob, dataset_root: str, attempt: str, scratch: Path) 
                 )
             layout = LAYOUTS[output.modality]
             media = [each for each in layout.media if each.column in job.media[output.modality]]
+            files_of = features.setdefault(output.modality, {"parts": [], "json": []})
+            files_of["parts"] = sorted({*files_of["parts"], *_media_parts(output.parts)})
             augmenter = Augmenter(job.augment, job.derived, layout)
             start = 0
             for number, size in enumerate(output.sizes, output.first_shard):
                 keys, places = zip(*copies[start : start + size], strict=True)
                 taken = rows.take(places)
                 shard = Shard(layout, keys, _media_parts(output.parts), taken, media, records.extras(taken))
+                files_of["json"] = [entry(name, kind) for name, kind, _ in records.json_fields(shard)]
                 _write_shard(job, output, number, shard, augmenter, staged, files)
                 shards.append([output.modality, output.split, number, size])
                 start += size
-    return WindowResult(tuple(files.records), {"shards": shards, **window_facts(by_modality)})
+    counts = {"shards": shards, **window_facts(by_modality), "features": features}
+    return WindowResult(tuple(files.records), counts)
 
 
 def _media_parts(parts: str) -> list[str]:
