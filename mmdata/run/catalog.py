@@ -154,7 +154,7 @@ def _make(catalog: Mapping[str, str], entry: Entry, kind: str, folder: Path) -> 
         )
     cls = load_class(catalog[entry.name])
     options = dict(entry.options)
-    files = getattr(cls, "files", frozenset())  # options of rules that are files
+    files = getattr(cls, "files", frozenset()) if kind == "rule" else frozenset()  # options that are files
     for name in sorted({"path", "root", "model", *files}):
         is_file = name != "model" or name in files or str(options.get(name)).startswith(LOCAL_MODEL)
         if isinstance(options.get(name), str) and is_file:
