@@ -37,7 +37,7 @@ def covered_share(face: list[int], boxes_F4: NDArray[np.int64]) -> float:
 
 
 def measure(find: Finder, margin: float, every: int = 1) -> dict[str, int]:
-    """Counts over each `every`-th labelled photograph: faces, found, large ones, found large ones, other things blurred."""
+    """Counts over each `every`-th labelled photograph: faces, found, large ones, those found, other things blurred."""
     counts = dict.fromkeys(("photographs", "faces", "found", "large", "found_large", "others_blurred"), 0)
     for name, faces in list(json.loads(LABELS.read_text()).items())[::every]:
         image_HWC = read_srgb((PHOTOS / name).read_bytes())

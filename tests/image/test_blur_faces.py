@@ -113,7 +113,7 @@ def test_at_least_nine_in_ten_labelled_faces_are_found() -> None:
     counts = faces.measure(stage._finder.find, stage.margin, every=3)
     assert counts["found"] >= 0.9 * counts["faces"]
     assert counts["found_large"] >= 0.96 * counts["large"]
-    assert counts["others_blurred"] <= 0.3 * counts["photographs"]
+    assert counts["others_blurred"] <= 0.4 * counts["photographs"]
 
 
 @needs_network
