@@ -9,6 +9,7 @@ from mmdata.select.dedup import Dedup
 from mmdata.select.thresholds import Thresholds
 from tests.builders import write_run
 from tests.emit.emitted import Emitted, emit_run, select_run
+from tests.emit.media import STAGES, Mixed, emit_all, shards_of_all
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +21,10 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> Emitted:
     counts = select_run(run, 5, folder / "select", rules)
     options = EmitOptions(samples_per_shard=10, window_shards=2)
     return emit_run(run, folder / "dataset", counts, options, shards=5, rules=rules)
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Mixed:
+    """All modalities in both formats, in windows of three staged shards, with annotations."""
+    folder = tmp_path_factory.mktemp("mixed")
+    return emit_all(folder, shards_of_all(), EmitOptions(samples_per_shard=4, window_shards=3), STAGES)

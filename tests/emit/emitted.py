@@ -19,6 +19,7 @@ from mmdata.select.selection import select
 from mmdata.select.tables import ShardTables
 from mmdata.shards import ledger, storage
 from mmdata.shards.folders import RunFolder
+from mmdata.stage import Stage
 
 SEED = 17
 
@@ -68,8 +69,22 @@ def emit_run(
     rules: Sequence[Rule] = (),
     order: Callable[[list[WindowJob]], list[WindowJob]] = list,
 ) -> Emitted:
+    """Emit the first shards of a run, publish and write the manifest."""
+    return emit_staged([staged_shard(run, n) for n in range(shards)], root, counts, options, rules=rules, order=order)
+
+
+def emit_staged(
+    staged: Sequence[StagedShard],
+    root: Path,
+    counts: SelectionCounts,
+    options: EmitOptions,
+    *,
+    rules: Sequence[Rule] = (),
+    stages: Sequence[Stage] = (),
+    order: Callable[[list[WindowJob]], list[WindowJob]] = list,
+) -> Emitted:
     """Emit, publish and write the manifest; `order` is the order in which windows are worked on."""
-    jobs = plan_windows([staged_shard(run, number) for number in range(shards)], counts, options, seed=SEED)
+    jobs = plan_windows(staged, counts, options, seed=SEED, stages=stages)
     results: dict[int, WindowResult] = {}
     for job in order(jobs):
         result = emit_window(job, str(root), f"attempt-{job.window}", root.parent / "scratch")
