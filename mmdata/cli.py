@@ -74,6 +74,27 @@ _parts("report", "report", "Everything that is missing, then the report page.")
 
 
 @app.command()
+def refetch(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="run folder, for instance runs/demo")],
+    overrides: Overrides = None,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="A,B", help="reasons or groups  [all that may pass by themselves]")
+    ] = "",
+    dataset: DatasetPath = "",
+    ray_address: RayAddress = "",
+    in_process: InProcess = False,
+) -> None:
+    """Try rows that could not be had again, merge them in place, and write the dataset's next version.
+
+    Example:  mmdata refetch runs/demo --reason fetch.timeout,fetch.http_5xx
+    """
+    from mmdata.run.pipeline import Places
+    from mmdata.run.pipeline import refetch as refetch_run
+
+    refetch_run(run, reason, overrides or [], Places("", dataset, ray_address, in_process))
+
+
+@app.command()
 def check(pipeline: Pipeline, overrides: Overrides = None) -> None:
     """Validate a pipeline file and show what would run; does no work.
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import annotated_types as at
-import yaml
 
 from mmdata.augment import AUGMENTS
 from mmdata.errors import ConfigError
 from mmdata.options import build, nearest, operational, outcome, semantic, values_of
+from mmdata.overrides import apply_override
 from mmdata.sample import is_source_name
+from mmdata.yaml_file import read_yaml, rules_of
 
 Positive = Annotated[int, at.Ge(1)]
 Share = Annotated[float, at.Ge(0), at.Le(1)]
@@ -137,32 +138,21 @@ class Pipeline:
         }
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain YAML that refuses a key that is there twice: the first of two sources of one name would be lost."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{name!r} is there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     """The pipeline in the file, with `a.b=c` overrides applied. Raises ConfigError naming place and remedy."""
     path = Path(path)
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: found {type(tree).__name__}, allowed is a mapping with {', '.join(SECTIONS)}")
+    return of_tree(path, tree, overrides)
+
+
+def of_tree(path: Path, tree: dict[str, Any], overrides: Sequence[str] = ()) -> Pipeline:
+    """The pipeline in what was read from a file, `a.b=c` overrides applied; relative paths are relative to `path`."""
+    if isinstance(tree.get("select"), list):
+        tree["select"] = [rule for item in tree["select"] for rule in rules_of(item, path)]
     for override in overrides:
-        _override(tree, override)
+        apply_override(tree, override)
     return _pipeline(path, tree)
 
 
@@ -239,54 +229,3 @@ def _entries(path: Path, section: str, tree: Any) -> list[Entry]:
             raise ConfigError(f"{where}.{name}: found {options!r}, allowed is a mapping of options")
         entries.append(Entry(str(name), options or {}, where))
     return entries
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    """Apply `a.b=c` in place; c is YAML; a list is entered by index, or by name where it has `name: {options}`."""
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"{override}: found no '=', an override is written a.b=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"{override}: {text!r} is not a YAML value") from None
-    node: Any = tree
-    *parents, last = path.split(".")
-    for step in parents:
-        node = _enter(node, step, override)
-    if isinstance(node, list):
-        index = _index(node, last, override)
-        node[index] = value if last.isdigit() else {last: value}
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise ConfigError(f"{override}: {'.'.join(parents)} has no options")
-
-
-def _enter(node: Any, step: str, override: str) -> Any:
-    if isinstance(node, list):
-        index = _index(node, step, override)
-        item = node[index]
-        if isinstance(item, str):
-            item = node[index] = {item: {}}
-        if not step.isdigit() and isinstance(item, dict):
-            if item[step] is None:
-                item[step] = {}
-            return item[step]
-        return item
-    if isinstance(node, dict):
-        if node.get(step) is None:
-            node[step] = {}
-        return node[step]
-    raise ConfigError(f"{override}: {step}: there is nothing below a plain value")
-
-
-def _index(items: list[Any], step: str, override: str) -> int:
-    if step.isdigit() and int(step) < len(items):
-        return int(step)
-    names = [
-        item if isinstance(item, str) else next(iter(item), "") if isinstance(item, dict) else "" for item in items
-    ]
-    if step in names:
-        return names.index(step)
-    raise ConfigError(f"{override}: {step}: found {len(items)} entries: {', '.join(names)}{nearest(step, names)}")

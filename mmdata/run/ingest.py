@@ -13,11 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmdata.config import Pipeline
 from mmdata.counters import Counters, StageCount, check_law
 from mmdata.errors import BudgetError, Reason, Status
 from mmdata.options import ROLES, values_of
+from mmdata.run.before import Before
 from mmdata.run.catalog import resolve
 from mmdata.run.child import run_stages, takes
 from mmdata.run.gather import Gatherer, own_columns
@@ -48,6 +50,8 @@ class IngestJob:
     attempt: str
     workers: int  # that share the limit of requests at once to one host
     forbidden_ports: frozenset[int]
+    revision: int = 0  # the one that this job makes
+    again: frozenset[str] = frozenset()  # reasons; of the revision before, only rows that ended so are tried again
 
 
 def ingest_shard(job: IngestJob) -> Commit:
@@ -55,6 +59,10 @@ def ingest_shard(job: IngestJob) -> Commit:
     start = time.perf_counter()
     resolved = resolve(job.pipeline)
     rows = ledger.read(job.run.rows(job.plan.shard))
+    before = Before(job.run, job.plan.shard, job.revision - 1, job.again) if job.revision else None
+    order = {key: place for place, key in enumerate(_keys(rows, job.plan.source))}
+    if before is not None:
+        rows = rows.filter(pa.array([key in before.again for key in order], pa.bool_()))
     counters = Counters()
     folder = job.run.relative(job.run.attempt(job.attempt))
     with scratch_for(job.run.root, folder) as scratch, Spool(scratch) as spool:
@@ -74,28 +82,31 @@ def ingest_shard(job: IngestJob) -> Commit:
                 spool.keep(sample)
         finished = spool.finished
         check_law(f"ingest of shard {job.plan.shard}", _keys(rows, job.plan.source), finished)
-        counters.samples = len(finished)
-        counters.reasons.update(sample.reason.value for sample in finished)
-        counters.bytes_in = sum(sample.columns.get("bytes") or 0 for sample in finished)
         _count_media(finished, counters)
-        _check_budget(finished, job.pipeline.run.max_transient_share)
-        order = {key: place for place, key in enumerate(_keys(rows, job.plan.source))}
         finished.sort(key=lambda sample: (order[root_key(sample.key)], sample.key))
-        with files.open(job.run.relative(job.run.staged(job.plan.shard))) as file:
-            tar = TarWriter(file.unhashed())
-            for sample in finished:
-                if sample.is_ok:
-                    tar.add(sample.key, spool.parts(sample.key))
-            counters.bytes_out, sha256 = tar.close()
-            file.trust(counters.bytes_out, sha256)
+        staged: Iterable[tuple[str, dict[str, bytes]]]
+        staged = ((sample.key, spool.parts(sample.key)) for sample in finished if sample.is_ok)
         written = {name for stage in resolved.stages for name in stage.writes}
         table = ledger.table_of(finished, _own_columns(rows, finished, job.plan.source), job.plan.modality, written)
-        files.put(job.run.relative(job.run.ledger(job.plan.shard)), ledger.parquet_bytes(table))
+        if before is None:
+            _check_budget(finished, job.pipeline.run.max_transient_share)
+        else:
+            staged, table = before.staged_with(staged, order, scratch), before.table_with(table, order)
+        with files.open(job.run.relative(job.run.staged(job.plan.shard, job.revision))) as file:
+            tar = TarWriter(file.unhashed())
+            for key, parts in staged:
+                tar.add(key, parts)
+            counters.bytes_out, sha256 = tar.close()
+            file.trust(counters.bytes_out, sha256)
+        files.put(job.run.relative(job.run.ledger(job.plan.shard, job.revision)), ledger.parquet_bytes(table))
+        counters.samples = table.num_rows
+        counters.reasons.update(table["reason"].to_pylist())
+        counters.bytes_in = pc.sum(table["bytes"]).as_py() or 0
         counters.seconds = time.perf_counter() - start
     return Commit(
         part="ingest",
         shard=job.plan.shard,
-        revision=0,
+        revision=job.revision,
         attempt=job.attempt,
         config_hash=job.config_hash,
         input_fingerprint=job.plan.fingerprint,

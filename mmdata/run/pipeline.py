@@ -15,6 +15,7 @@ from mmdata.run.driver import Driver
 from mmdata.run.funnel import print_funnel
 from mmdata.run.funnel import print_status as show_status
 from mmdata.run.local import Executor, LocalExecutor
+from mmdata.run.record import recorded_pipeline
 from mmdata.run.status import Progress, read_status
 from mmdata.shards import storage
 from mmdata.shards.arrow import start_without_pandas
@@ -53,19 +54,41 @@ def run_pipeline(path: str, overrides: Sequence[str], places: Places, until: str
     if places.ray_address:
         check_reachable(places.ray_address)  # before anything is written
 
-    def make_executor() -> Executor:
-        if places.in_process:
-            return LocalExecutor(pipeline.run)
-        # Ray takes seconds to start, and most of that time in other processes.
-        threading.Thread(target=_import_later_parts, daemon=True).start()
-        return RayExecutor(pipeline.run, places.ray_address)
-
     progress = Progress(run)
-    driver = Driver(pipeline, run, make_executor, progress)
+    driver = Driver(pipeline, run, lambda: _executor(pipeline, places), progress)
     wanted = PARTS[: PARTS.index(until) + 1]
     with driver.opened(), progress:
         facts = _carry_out(driver, wanted, places.dataset)
     print_funnel(progress.status(), facts)
+
+
+def refetch(path: str, reasons: str, overrides: Sequence[str], places: Places) -> None:
+    """Try rows of a run that were lost for these reasons again, then do what follows from it, and print both."""
+    from mmdata.run.refetch import reasons_of, refetch_part
+    from mmdata.run.versions import versions_of
+
+    chosen = reasons_of(reasons)
+    start_without_pandas()
+    run = RunFolder(path if storage.is_remote(path) else str(Path(path).absolute()))
+    pipeline = recorded_pipeline(run, overrides)
+    known = versions_of(run)
+    dataset = places.dataset or (known[0].dataset if known else default_places(pipeline, places).dataset)
+    progress = Progress(run)
+    driver = Driver(pipeline, run, lambda: _executor(pipeline, places), progress)
+    with driver.opened(), progress:
+        driver.ingest()
+        said = refetch_part(driver, chosen)
+        facts = _carry_out(driver, PARTS, dataset)
+    print_funnel(progress.status(), facts)
+    print(said)
+
+
+def _executor(pipeline: Pipeline, places: Places) -> Executor:
+    if places.in_process:
+        return LocalExecutor(pipeline.run)
+    # Ray takes seconds to start, and most of that time in other processes.
+    threading.Thread(target=_import_later_parts, daemon=True).start()
+    return RayExecutor(pipeline.run, places.ray_address)
 
 
 def _import_later_parts() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mmdata.config import Pipeline
+from mmdata.config import Pipeline, of_tree
 from mmdata.errors import ChangedError, ConfigError
 from mmdata.options import values_of
 from mmdata.run.catalog import Resolved
@@ -56,6 +58,7 @@ class Record:
         old = _read(self._run)
         scores = (old["semantic"]["score"] if old else {}) | self.tree["score"]
         new = {
+            "file": str(self._pipeline.path.absolute()),
             "pipeline": self._pipeline.to_yaml(),
             "semantic": {**self.tree, "score": scores},
             "outcome": {
@@ -66,9 +69,23 @@ class Record:
             "versions": old["versions"] if old else {name: _version(name) for name in RECORDED},
         }
         # A new port or number of workers is no reason to touch a finished run.
-        if old is None or any(new[part] != old.get(part) for part in ("semantic", "outcome", "hashes")):
+        if (
+            old is None
+            or "file" not in old
+            or any(new[part] != old.get(part) for part in ("semantic", "outcome", "hashes"))
+        ):
             text = yaml.safe_dump(new, sort_keys=False, allow_unicode=True)
             storage.write_whole(self._run.config, text.encode())
+
+
+def recorded_pipeline(run: RunFolder, overrides: Sequence[str] = ()) -> Pipeline:
+    """The pipeline that a run was made with. Raises ConfigError where the folder is no run, or an older mmdata's."""
+    record = _read(run)
+    if record is None:
+        raise ConfigError(f"{run.root}: no config.yaml there; is it a run folder?")
+    if "file" not in record:
+        raise ConfigError(f"{run.config}: does not say where its pipeline file is; run the pipeline once more first")
+    return of_tree(Path(record["file"]), record["pipeline"], overrides)
 
 
 def _read(run: RunFolder) -> dict[str, Any] | None:

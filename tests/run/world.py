@@ -29,6 +29,7 @@ class World:
         self.requests: list[str] = []
         self.gate: Callable[[str], None] = lambda path: None
         self.is_down = False
+        self.failing: set[int] = set()  # rows that are answered with 503
         self._lock = threading.Lock()
         world = self
 
@@ -40,7 +41,7 @@ class World:
                     world.requests.append(self.path)
                 world.gate(self.path)
                 row = int(self.path.strip("/").split(".")[0])
-                code = 503 if world.is_down else 404 if row in MISSING else 200
+                code = 503 if world.is_down or row in world.failing else 404 if row in MISSING else 200
                 body = jpeg(10 if row in DOUBLED else row, 320, 240) if code == 200 else b"no"
                 with contextlib.suppress(ConnectionError):
                     self.send_response(code)
