@@ -23,7 +23,7 @@ from mmdata.shards.commits import Commit
 from mmdata.shards.folders import RunFolder
 from mmdata.stage import Stage
 
-READS_COLUMNS = {"key", "status", "modality", "caption", "language", "width_px", "height_px"}
+READS_COLUMNS = {"key", "status", "modality", "parts", "caption", "language", "width_px", "height_px"}
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,24 @@ class ScoreWorker:
 
 
 def staged_samples(staged: Path, table: pa.Table) -> Iterator[Sample]:
-    """The ok samples of a staged tar in order, with their ledger columns. Raises ShardError where the two differ."""
-    rows = (row for row in table.to_pylist() if row["status"] == "ok")
+    """The ok samples of a staged tar in order, with their ledger columns. Raises ShardError where the two differ.
+
+    A sample without parts, which only documents may be, is in the ledger alone.
+    """
     with staged.open("rb") as file:
-        for key, parts in tar.read_samples(file, str(staged)):
-            row = next(rows, None)
-            if row is None or row["key"] != key:
-                raise ShardError(f"{staged}: found {key}, but the ledger has {row['key'] if row else 'no further row'}")
+        found = tar.read_samples(file, str(staged))
+        for row in table.to_pylist():
+            if row["status"] != "ok":
+                continue
+            if not row["parts"]:
+                yield Sample(row["key"], {}, row)
+                continue
+            key, parts = next(found, ("", {}))
+            if key != row["key"]:
+                raise ShardError(f"{staged}: found {key or 'its end'}, but the ledger has {row['key']}")
             yield Sample(key, parts, row)
-    if (row := next(rows, None)) is not None:
-        raise ShardError(f"{staged}: {row['key']} of the ledger is missing")
+        if (rest := next(found, None)) is not None:
+            raise ShardError(f"{staged}: found {rest[0]}, but the ledger has no further row")
 
 
 def score_samples(scorer: Stage, samples: Iterator[Sample], counters: Counters) -> dict[str, Sample]:
