@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 import annotated_types as at
@@ -139,13 +140,13 @@ class _Rows:
     weight: NDArray[np.int64]
 
     def amounts(self, groups: int) -> NDArray[np.float64]:
-        return np.bincount(self.group, self.weight, groups)
+        return np.bincount(self.group, self.weight, groups).astype(np.float64)
 
     def repeats(self, target: NDArray[np.float64], have: NDArray[np.float64]) -> NDArray[np.int32]:
         """How often every row is taken so that groups come as near to their targets as whole rows can."""
         repeats = np.empty(len(self.ids), np.int32)
         starts = np.searchsorted(self.group, np.arange(len(have) + 1))
-        for group, (start, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        for group, (start, end) in enumerate(pairwise(starts)):
             full, rest = (int(target[group] // have[group]), target[group] % have[group]) if have[group] else (1, 0.0)
             sums = np.concatenate([[0], np.cumsum(self.weight[start:end])])
             more = int(np.searchsorted(sums, rest))

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from mmdata.errors import ConfigError, Reason
 from mmdata.options import build, semantic
-from mmdata.select import hamming, semantic as embeddings
+from mmdata.select import hamming
+from mmdata.select import semantic as embeddings
 from mmdata.select.duplicates import Best, drop_leaked, settle_pairs, settle_same
 from mmdata.select.reference import Reference
 from mmdata.select.rules import Needs
@@ -135,7 +136,7 @@ class Dedup:
         left: NDArray[np.int64],
         right: NDArray[np.int64],
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Pairs near by bits alone, and those farther apart of which every row of one agrees with every row of the other."""
+        """Pairs near by bits alone, and those farther apart where all rows of one agree with all rows of the other."""
         having, vectors = work.vectors(self.embedding)
         sure = np.bitwise_count(distinct[left] ^ distinct[right]) <= _SURE_BITS
         by_node = np.argsort(nodes, kind="stable")

@@ -17,16 +17,23 @@ _CLASSES = frozenset(
     {"BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "OPERATOR", "TYPE"}
 )
 # Functions of one row that give the same value on any machine, at any time.
-_FUNCTIONS = frozenset(
-    """
-    + - * / // % ** ^ & | << >> || ~~ !~~ ~~* !~~* ~~~ @
-    abs array_length bit_count ceil ceiling coalesce concat concat_ws contains cos ends_with exp floor format greatest
-    ifnull isfinite isinf isnan least left len length levenshtein like_escape list_contains list_has_any list_value ln log
-    log10 log2 lower lcase ltrim mod not_like_escape nullif pow power prefix regexp_extract regexp_full_match
-    regexp_matches replace right round rtrim sign sin split_part sqrt starts_with str_split strip_accents strlen
-    string_split string_split_regex strpos substr substring suffix trim trunc ucase upper unicode xor
-    """.split()
+_OPERATORS = frozenset(
+    {"+", "-", "*", "/", "//", "%", "**", "^", "&", "|", "<<", ">>", "||", "~~", "!~~", "~~*", "!~~*", "~~~"}
 )
+_NUMBERS = frozenset(
+    {"abs", "bit_count", "ceil", "exp", "floor", "isfinite", "isinf", "isnan", "ln", "log", "log10", "log2", "mod"}
+    | {"pow", "power", "round", "sign", "sqrt", "trunc", "xor"}
+)
+_TEXTS = frozenset(
+    {"concat", "concat_ws", "contains", "ends_with", "left", "len", "length", "levenshtein", "like_escape", "lower"}
+    | {"ltrim", "not_like_escape", "prefix", "regexp_extract", "regexp_full_match", "regexp_matches", "regexp_replace"}
+    | {"replace", "right", "rtrim", "split_part", "starts_with", "strip_accents", "strlen", "string_split"}
+    | {"string_split_regex", "strpos", "substr", "substring", "suffix", "trim", "unicode", "upper"}
+)
+_OTHERS = frozenset(
+    {"coalesce", "greatest", "ifnull", "least", "list_contains", "list_has_any", "list_value", "nullif"}
+)
+_FUNCTIONS = _OPERATORS | _NUMBERS | _TEXTS | _OTHERS
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ def _tree(text: str, where: str) -> dict[str, Any]:
     import duckdb
 
     with duckdb.connect(":memory:") as db:
-        answer = json.loads(db.execute("SELECT json_serialize_sql(?::VARCHAR)", [f"SELECT ({text}\n)"]).fetchone()[0])
+        answer = json.loads(_first(db.execute("SELECT json_serialize_sql(?::VARCHAR)", [f"SELECT ({text}\n)"])))
     if answer.get("error"):
         raise ConfigError(f"{where}: {text!r} is no SQL expression: {answer.get('error_message')}")
     statements = answer["statements"]
@@ -105,7 +112,11 @@ def _written(root: dict[str, Any]) -> str:
     import duckdb
 
     with duckdb.connect(":memory:") as db:
-        blank = json.loads(db.execute("SELECT json_serialize_sql('SELECT 1')").fetchone()[0])
+        blank = json.loads(_first(db.execute("SELECT json_serialize_sql('SELECT 1')")))
         blank["statements"][0]["node"]["select_list"] = [root | {"alias": ""}]
-        sql = db.execute(f"SELECT json_deserialize_sql({literal(json.dumps(blank))}::JSON)").fetchone()[0]
-    return f"({str(sql).removeprefix('SELECT ')})"
+        sql = _first(db.execute(f"SELECT json_deserialize_sql({literal(json.dumps(blank))}::JSON)"))
+    return f"({sql.removeprefix('SELECT ')})"
+
+
+def _first(result: Any) -> str:
+    return str(result.fetchone()[0])

@@ -30,7 +30,7 @@ Matrix = NDArray[np.float64]
 class Head:
     """Add a column that later rules read: the output of the layers in a safetensors file.
 
-    model: file with tensors NAME.weight [out, in] and NAME.bias [out], taken in the order of the numbers in their names.
+    model: file with tensors NAME.weight [out, in] and NAME.bias [out], in the order of the numbers in their names.
     embedding: column of a scorer. activation: between layers. output: of the last one; softmax with `output_index`.
     normalise: embeddings to length 1 before the first layer, as CLIP heads are trained.
     """
@@ -51,7 +51,9 @@ class Head:
         rule = build(cls, options, where)
         layers = rule.layers()
         if rule.output_index >= len(layers[-1][0]):
-            raise ConfigError(f"{where}.output_index: found {rule.output_index}, the last layer has {len(layers[-1][0])}")
+            raise ConfigError(
+                f"{where}.output_index: found {rule.output_index}, the last layer has {len(layers[-1][0])}"
+            )
         return rule
 
     def needs(self) -> Needs:
@@ -83,8 +85,10 @@ class Head:
         chosen: Matrix = x_ND[:, self.output_index]
         if self.output == "softmax":
             powers_NO = np.exp(x_ND - x_ND.max(axis=1, keepdims=True))
-            return powers_NO[:, self.output_index] / powers_NO.sum(axis=1)
-        return 1 / (1 + np.exp(-np.clip(chosen, -700, 700))) if self.output == "sigmoid" else chosen
+            chosen = powers_NO[:, self.output_index] / powers_NO.sum(axis=1)
+        if self.output == "sigmoid":
+            chosen = 1 / (1 + np.exp(-np.clip(chosen, -700, 700)))
+        return chosen
 
     def layers(self) -> list[tuple[Matrix, Matrix]]:
         """Weight [out, in] and bias [out] of every layer. Raises ConfigError where the file is no such head."""
@@ -105,7 +109,9 @@ class Head:
                 raise ConfigError(f"head.model: {self.model}: layer {name}: found {weight_OI.shape} and {bias_O.shape}")
             found.append((weight_OI, bias_O))
         if not found:
-            raise ConfigError(f"head.model: {self.model}: found {', '.join(tensors) or 'nothing'}, allowed are NAME.weight")
+            raise ConfigError(
+                f"head.model: {self.model}: found {', '.join(tensors) or 'nothing'}, allowed are NAME.weight"
+            )
         return found
 
 
@@ -116,5 +122,5 @@ def _activated(x_ND: Matrix, name: str) -> Matrix:
         return np.tanh(x_ND)
     if name == "gelu":
         # The tanh form of Hendrycks and Gimpel 2016; within 0.0005 of the exact one.
-        return 0.5 * x_ND * (1 + np.tanh(np.sqrt(2 / np.pi) * (x_ND + 0.044715 * x_ND**3)))
+        x_ND = 0.5 * x_ND * (1 + np.tanh(np.sqrt(2 / np.pi) * (x_ND + 0.044715 * x_ND**3)))
     return x_ND

@@ -1,7 +1,7 @@
 """Rule `long_tail`: common concepts of captions are thinned out, rare ones stay whole, as MetaCLIP does.
 
-After Xu et al. 2023, "Demystifying CLIP Data": a caption is kept if any concept in it draws it, and a concept draws each
-of its captions with the chance t / count. So a concept has about t captions of its own choice, and rare ones all.
+After Xu et al. 2023, "Demystifying CLIP Data": a caption is kept if any concept in it draws it, and a concept draws
+each of its captions with the chance t / count. So a concept has about t captions of its own choice, rare ones all.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ class LongTail:
         work.db.execute("DROP TABLE spoken")
         chance = f"md5_number_upper(concat({literal(f'{work.seed}:long_tail:')}, text, ':', key))::DOUBLE / {2.0**64!r}"
         work.db.execute(
-            f"CREATE OR REPLACE TEMP TABLE verdict AS SELECT {ID}, bool_or({chance} < {self.t}::DOUBLE / number) AS drawn, "
-            f"min((number, text)) AS rarest FROM held JOIN concept USING (concept) JOIN kept USING ({ID}) GROUP BY {ID}"
+            f"CREATE OR REPLACE TEMP TABLE verdict AS SELECT {ID}, "
+            f"bool_or({chance} < {self.t}::DOUBLE / number) AS drawn, min((number, text)) AS rarest "
+            f"FROM held JOIN concept USING (concept) JOIN kept USING ({ID}) GROUP BY {ID}"
         )
         self._tell(work)
         rarest = "concat(rarest[2], ' is its rarest concept, in ', rarest[1], ' captions')"

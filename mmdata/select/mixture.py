@@ -46,7 +46,8 @@ class Mixture:
         ):
             if wrong:
                 raise ConfigError(
-                    f"mixture.weights: {wrong[0]}: {said}{nearest(wrong[0], known)}; there are {', '.join(rows) or 'none'}"
+                    f"mixture.weights: {wrong[0]}: {said}{nearest(wrong[0], known)}; "
+                    f"there are {', '.join(rows) or 'none'}"
                 )
         total = math.fsum(self.weights.values())
         shares = {name: self.weights[name] / total for name in sorted(self.weights)}

@@ -17,8 +17,8 @@ from mmdata.select.workspace import Identity, Workspace
 class Needs:
     """What a rule takes from ledgers, scores and the rules before it, besides `key`; nothing else is loaded.
 
-    columns: loaded with their values. identities: of which it only asks whether two are equal. optional: loaded too, null where no
-    ledger has them. vectors: columns of embeddings, read by `work.vectors`. adds: columns it makes.
+    columns: loaded with their values. identities: of which it only asks whether two are equal. optional: loaded too,
+    null where no ledger has them. vectors: columns of embeddings, read by `work.vectors`. adds: columns it makes.
     """
 
     columns: frozenset[str] = frozenset()

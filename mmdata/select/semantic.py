@@ -1,6 +1,7 @@
-"""Pairs of embeddings with a cosine above a limit: k-means, then cosines inside clusters (SemDeDup, Abbas et al. 2023).
+"""Pairs of embeddings with a cosine above a limit: k-means, then cosines inside clusters, after SemDeDup.
 
-A row is compared with the rows of the clusters nearest to it, not of its own alone, so that pairs on a border are found.
+Abbas et al. 2023, "SemDeDup: Data-efficient learning at web-scale through semantic deduplication". A row is compared
+with the rows of the few clusters nearest to it, not of its own alone, so that pairs on a border are found.
 Embeddings are rounded to whole numbers so small that every sum of products is exact in float32: outcomes do not depend
 on threads, on the order of rows, or on the machine.
 """
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Length of a rounded embedding: |sum of products| <= length^2 < 2^24, the whole numbers that float32 holds, in any order.
+# Of a rounded embedding: any sum of products is at most its square, below 2^24, so float32 holds it in any order.
 LENGTH = 4000
 _ROWS_PER_CLUSTER = 400
 _TRAIN_PER_CLUSTER = 48

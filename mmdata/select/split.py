@@ -31,7 +31,8 @@ def join_sides(work: Workspace) -> None:
     root, leader = root_key_sql("key"), root_key_sql("leader")
     work.db.execute(f"CREATE OR REPLACE TABLE sides ({ID} BIGINT, side VARCHAR)")
     pairs = work.db.sql(
-        f"SELECT DISTINCT {root} AS root, {leader} AS leader FROM kept JOIN groups USING ({ID}) WHERE {root} <> {leader}"
+        f"SELECT DISTINCT {root} AS root, {leader} AS leader FROM kept JOIN groups USING ({ID}) "
+        f"WHERE {root} <> {leader}"
     ).to_arrow_table()
     if not pairs.num_rows:
         return

@@ -112,7 +112,8 @@ def unify(schemas: Sequence[pa.Schema], where: str) -> pa.Schema:
 
 def is_vector(kind: pa.DataType) -> bool:
     """True for columns of embeddings: lists of floating-point numbers."""
-    return (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)) and pa.types.is_floating(kind.value_type)
+    is_list = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(is_list and pa.types.is_floating(kind.value_type))
 
 
 def check_aligned(shard: ShardTables) -> None:

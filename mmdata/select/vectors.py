@@ -64,7 +64,7 @@ def _matrix(found: pa.Array, column: str) -> NDArray[np.float16]:
         return np.empty((0, 0), np.float16)
     if isinstance(found, pa.ChunkedArray):
         found = found.combine_chunks()
-    values = found.flatten().to_numpy(zero_copy_only=False).astype(np.float16, copy=False)
+    values: NDArray[np.float16] = found.flatten().to_numpy(zero_copy_only=False).astype(np.float16, copy=False)
     if len(values) % len(found):
         raise ConfigError(f"{column}: found embeddings of different widths")
     return values.reshape(len(found), -1)

@@ -27,7 +27,7 @@ def words_sql(text_sql: str) -> str:
 
 @dataclass(frozen=True)
 class Unit:
-    """samples, hours or tokens. size: weight of one unit, so that weights are whole numbers: an hour has 3.6 million ms.
+    """samples, hours or tokens.
 
     tokens: an SQL expression, or tokens of an image, of a second of video, of a second of sound.
     """
@@ -49,6 +49,7 @@ class Unit:
 
     @property
     def size(self) -> float:
+        """Weight of one unit; an hour is 3.6 million milliseconds, so that weights are whole numbers."""
         return 3_600_000.0 if self.name == "hours" else 1.0
 
     @property
@@ -73,7 +74,8 @@ class Unit:
         media = (
             f"CASE modality WHEN 'image_text' THEN {of['image']!r} "
             f"WHEN 'video_text' THEN ceil(duration_s * {of['video_s']!r}) "
-            f"WHEN 'audio_text' THEN ceil(duration_s * {of['audio_s']!r}) ELSE coalesce(num_images, 0) * {of['image']!r} END"
+            f"WHEN 'audio_text' THEN ceil(duration_s * {of['audio_s']!r}) "
+            f"ELSE coalesce(num_images, 0) * {of['image']!r} END"
         )
         return f"({words_sql('coalesce(caption, messages)')} + round({media}))::BIGINT"
 

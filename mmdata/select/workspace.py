@@ -1,7 +1,7 @@
 """The rows still kept, as a DuckDB table that spills to disk, and what the rules decide about them.
 
 Table `kept` has one row per sample that is still in: `mmdata_id` (its place in the order of all rows), `key`, and the
-columns that the rules read. Memory stays under a limit whatever the number of rows: DuckDB writes the rest to `scratch`.
+columns that the rules read. Memory stays under a limit whatever the number of rows: the rest goes to `scratch`.
 """
 
 from __future__ import annotations
@@ -144,6 +144,17 @@ class Workspace:
             yield
         finally:
             self.db.unregister(name)
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Rules may be applied within; afterwards everything is as it was."""
+        before = self.num_kept, dict(self.types), dict(self.added), dict(self.facts)
+        self.db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.db.execute("ROLLBACK")
+            self.num_kept, self.types, self.added, self.facts = before
 
     def begin(self, rule: int) -> None:
         """Count the drops that follow for the rule of this number."""
