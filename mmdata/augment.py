@@ -68,7 +68,7 @@ class AudioAugment:
 class CaptionAugment:
     """How a copy of a caption may differ; not of a transcript, which must be what is said."""
 
-    synonyms: dict[str, list[str]] = semantic(factory=dict)  # word -> others that may stand in its place
+    synonyms: dict[str, list[str]] = semantic(factory=dict)  # word in small letters -> others for its place
     synonym_share: Share = semantic(0.3)  # of the words that have synonyms
     delete_share: Share = semantic(0.0)  # of the other words; one always stays
     modalities: list[Literal["image_text", "video_text", "audio_text"]] = semantic(
