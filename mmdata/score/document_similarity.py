@@ -66,7 +66,12 @@ class DocumentSimilarity:
         model = encoder.Encoder(self.model, self.pretrained, self.precision, self.device, self.threads)
         cores = min(len(os.sched_getaffinity(0)), _MAX_DECODE_THREADS) if hasattr(os, "sched_getaffinity") else 4
         decoders = ThreadPoolExecutor(cores, "decode") if model.device.type == "cuda" else None
+        self._encoder = model
         self._embedder = Embedder(model, self.batch_size, decoders)
+
+    def facts(self) -> dict[str, str]:
+        """What `auto` came to; shards of one run must agree in it. After setup."""
+        return {"device": self._encoder.device.type, "precision": self._encoder.precision}
 
     def process(self, samples: list[Sample]) -> list[Sample]:
         """The documents with their columns, one after the other, so that no more than one is in memory as pixels."""
