@@ -59,6 +59,6 @@ def _missing_of_riff(data: bytes) -> int:
         if size in _UNKNOWN_RIFF:
             return 0
         offset += 8 + size + size % 2
-        if offset == len(data) + 1:  # the byte that makes the size even is often left out
+        if size % 2 and offset == len(data) + 1:  # the byte that makes the size even is often left out
             return 0
     return max(0, offset - len(data))

@@ -66,21 +66,37 @@ def read_key_frames(
         yield from read_frames(data, film, timeline, positions)
         return
     wanted = {timeline.stamps[position]: position for position in sorted(set(positions))}
-    fed: list[int] = []
-    with opened(data) as again:
-        again.stream.codec_context.skip_frame = "NONKEY"
-        for packet in again.packets():
-            if not packet.size or packet.is_discard or packet.pts not in wanted:
-                continue
-            fed.append(wanted.pop(packet.pts))
-            for frame in _decoded(again, packet):
-                yield fed.pop(0), to_rgb(frame)
-            if not wanted:
-                break
-        for frame in _decoded(again, None)[: len(fed)]:
-            yield fed.pop(0), to_rgb(frame)
-    for position in [*fed, *wanted.values()]:
-        raise SampleError(Reason.CORRUPT, f"key frame {position} of {timeline.num_frames} does not decode")
+    for is_seeking in (True, False):
+        with contextlib.nullcontext(film) if is_seeking else opened(data) as source:
+            if not is_seeking or _seek(source, timeline, min(wanted.values())):
+                for position, frame in _decode_keys(source, wanted):
+                    del wanted[timeline.stamps[position]]
+                    yield position, to_rgb(frame)
+        if not wanted:
+            return
+    position = min(wanted.values())
+    raise SampleError(Reason.CORRUPT, f"key frame {position} of {timeline.num_frames} does not decode")
+
+
+def _decode_keys(film: Film, wanted: dict[int, int]) -> Iterator[tuple[int, VideoFrame]]:
+    """The key frames of `wanted` (position by time stamp), which the caller takes out, in order."""
+    codec = film.stream.codec_context
+    fed: dict[int | None, int] = {}
+    codec.skip_frame = "NONKEY"
+    try:
+        for packet in film.packets():
+            if packet.size and not packet.is_discard and packet.pts in wanted:
+                fed[packet.pts] = wanted[packet.pts]
+                for frame in _decoded(film, packet):
+                    if frame.pts in fed:
+                        yield fed.pop(frame.pts), frame
+                if len(fed) == len(wanted):  # all that are still wanted are in the decoder
+                    break
+        for frame in _decoded(film, None):
+            if frame.pts in fed:
+                yield fed.pop(frame.pts), frame
+    finally:
+        codec.skip_frame = "DEFAULT"
 
 
 def _decode(film: Film, timeline: Timeline, waiting: deque[int], is_seeking: bool) -> Iterator[tuple[int, VideoFrame]]:

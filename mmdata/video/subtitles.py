@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 _STAMP = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,9}))?"
 _TIMING = re.compile(rf"\s*{_STAMP}\s*-->\s*{_STAMP}(?:\s.*)?")
@@ -79,7 +80,7 @@ def _cues_of(block: str) -> list[Cue]:
     lines = block.split("\n")
     starts = [number for number, line in enumerate(lines) if _TIMING.fullmatch(line)]
     cues = []
-    for start, after in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, after in pairwise([*starts, len(lines)]):
         found = _TIMING.fullmatch(lines[start])
         assert found is not None
         said = lines[start + 1 : after]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 import statistics
 from dataclasses import dataclass
 from fractions import Fraction
@@ -118,8 +119,11 @@ def read_timeline(film: Film, max_frames: int = MAX_FRAMES) -> Timeline:
     intervals = [after - before for before, after in itertools.pairwise(stamps)]
     if intervals and (by_order or last <= 0 or last > 10 * max(intervals)):  # no duration, or one that cannot be meant
         last = statistics.median_low(intervals)
+    # Whole numbers: the nearest float of every time, a tenth as long as with fractions.
+    scale = math.lcm(time_base.denominator, origin.denominator)
+    step, zero = int(time_base * scale), int(origin * scale)
     return Timeline(
-        times_s=[float(stamp * time_base - origin) for stamp in stamps],
+        times_s=[(stamp * step - zero) / scale for stamp in stamps],
         stamps=list(range(len(stamps))) if by_order else stamps,
         keys=keys,
         seek_stamps=seek_stamps,
