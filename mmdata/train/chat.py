@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmdata.errors import ConfigError, Reason, SampleError
-from mmdata.train.config import KINDS, Kind
+from mmdata.train.sections import KINDS, Kind
 
 IGNORE = -100
 # Stand for one feature each in `Encoded.ids`; below zero, so no text can be tokenised to them.
@@ -116,6 +116,7 @@ class Chat:
         nothing is left to learn.
         """
         found = Encoded([], [])
+        first_said = max_tokens  # where the first word of an answer stands
         taken = dict.fromkeys(KINDS, 0)
         for segment in self.segments(turns):
             if segment.kind in KINDS:
@@ -127,6 +128,9 @@ class Chat:
                 taken[kind] += 1
                 continue
             ids = self._control_ids(segment.text) if segment.kind == "control" else self.text_ids(segment.text)
+            if segment.learn and segment.kind == "text" and ids:
+                # The first token of all is never predicted, so a label there teaches nothing.
+                first_said = min(first_said, max(1, len(found.ids)))
             found.ids += ids
             found.labels += ids if segment.learn else [IGNORE] * len(ids)
         for kind, count in taken.items():
@@ -137,8 +141,7 @@ class Chat:
             if min(found.ids[max_tokens:]) < 0:
                 raise SampleError(Reason.TOO_LONG, f"{len(found.ids)} tokens, {max_tokens} allowed, media never cut")
             found = Encoded(found.ids[:max_tokens], found.labels[:max_tokens], truncated=True)
-        # The first token is never predicted, so a label there teaches nothing.
-        if not any(label != IGNORE for label in found.labels[1:]):
+        if first_said >= len(found.ids):
             raise SampleError(Reason.NO_ANSWER, "nothing in it is to be learned")
         return found
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from mmdata.train.chat import IGNORE, PLACEHOLDER
-from mmdata.train.config import KINDS, Kind
 from mmdata.train.media import Item
 from mmdata.train.samples import Prepared
+from mmdata.train.sections import KINDS, Kind
 
 
 @dataclass

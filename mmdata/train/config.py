@@ -10,141 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import annotated_types as at
-import yaml
-
-from mmdata.config import _Loader, _override
 from mmdata.errors import ConfigError
-from mmdata.options import build, nearest, operational, semantic, values_of
+from mmdata.options import ROLES, build, nearest, values_of
+from mmdata.overrides import apply_override
 from mmdata.sample import is_source_name
+from mmdata.shards import storage
 from mmdata.train.augment import AugmentOptions
-
-Positive = Annotated[int, at.Ge(1)]
-NotNegative = Annotated[int, at.Ge(0)]
-Share = Annotated[float, at.Ge(0), at.Le(1)]
-AboveZero = Annotated[float, at.Gt(0)]
-Kind = Literal["image", "video", "audio"]
-KINDS: tuple[Kind, ...] = ("image", "video", "audio")
-ROLES = ("semantic", "outcome", "operational")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LlmOptions:
-    """The language model: any causal LM of transformers."""
-
-    model: Annotated[str, at.Len(1)] = semantic()  # a folder or a hub name
-    gguf_file: str = semantic("")  # a GGUF file in it
-    template: Literal["plain", "vicuna", "chatml", "llama3", "tokenizer"] = semantic("tokenizer")
-    system: str = semantic("")  # said first in every conversation that has no system message
-    train: Literal["frozen", "full", "lora"] = semantic("frozen")
-    lora: dict[str, Any] = semantic(factory=dict)  # options of peft.LoraConfig
-    # documents: one attention call a sample of the pack, no mask; flash and flex need their packages and a GPU.
-    attention: Literal["documents", "sdpa", "eager", "flash_attention_2", "flex_attention"] = operational("documents")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderOptions:
-    """What turns one kind of media into features."""
-
-    kind: Literal["open_clip", "transformers"] = semantic("transformers")
-    model: str = semantic("")  # a folder (`local-dir:` before it for open_clip) or a hub name
-    pretrained: str = semantic("")  # open_clip's tag or weights file
-    share: Literal["", "image"] = semantic("")  # video may use the encoder of images
-    features: Literal["patch", "cls", "cls_patch", "pooled"] = semantic("patch")
-    layer: int | None = semantic(None)  # of the hidden states, -2 as in LLaVA; the model's final output where left out
-    train: bool = semantic(False)
-    fit: Literal["pad", "crop", "squash"] = semantic("pad")  # how a picture becomes a square
-    frames: Positive = semantic(8)  # of a video, spread evenly
-    window_s: AboveZero = semantic(30.0)  # longer sounds are encoded in windows, never cut; Whisper has its own
-    stored_mel: bool = semantic(False)  # Whisper is fed from part mel.npy (log_mel's kind whisper), not from the sound
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProjectorOptions:
-    """What turns features into embeddings of the LLM."""
-
-    kind: Literal["linear", "mlp", "pixel_shuffle", "cross_attention", "qformer"] = semantic("mlp")
-    layers: Positive = semantic(2)
-    merge: Literal[4, 9, 16] = semantic(4)  # neighbours that pixel_shuffle makes one token of
-    queries: Positive = semantic(64)  # tokens that cross_attention and qformer give
-    heads: Positive = semantic(8)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """One split of one modality of a dataset."""
-
-    dataset: Annotated[str, at.Len(1)] = semantic()
-    modality: Annotated[str, at.Len(1)] = semantic("image_text")
-    split: str = semantic("train")
-    weight: AboveZero = semantic(1.0)  # times that each sample is seen in an epoch
-    prompts: list[str] = semantic(factory=list)  # asked of a sample that has a caption only; one by the sample's hash
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanOptions:
-    """How samples become packs and packs become steps."""
-
-    tokens_per_pack: Positive = semantic(2048)
-    media_per_pack: NotNegative = semantic(0)  # at most so many media tokens in a pack; 0 for no limit of their own
-    packs_per_step: Positive = semantic(8)  # the global batch; the number of processes must divide it
-    packing: bool = semantic(True)  # False: one sample a pack
-    epochs: Positive = semantic(1)
-    max_steps: NotNegative = semantic(0)  # ends earlier; 0 for all
-    window_samples: Positive = semantic(2048)  # samples change places and are packed within so many
-    quotas: dict[str, float] = semantic(factory=dict)  # share of the tokens of an epoch by modality; sums to 1
-    lengths: Literal["exact", "index"] = semantic("exact")  # tokenise once and keep, or estimate from the index's words
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossOptions:
-    """Weights by name of the loss, and what some of them need."""
-
-    weights: dict[str, float] = semantic(factory=lambda: {"lm": 1.0})
-    temperature: AboveZero = semantic(0.07)  # where the learnable one of info_nce begins
-    temperature_min: AboveZero = semantic(0.01)
-    margin: Annotated[float, at.Ge(0)] = semantic(0.2)  # of matching_rank
-    kl_temperature: AboveZero = semantic(1.0)
-    mask_share: Share = semantic(0.15)  # of caption tokens, for masked_lm
-    chunk_tokens: Positive = operational(1024)  # labelled positions whose logits are held at once
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerOptions:
-    """AdamW: one learning rate for each part, warm-up, then cosine or constant."""
-
-    lr_projector: AboveZero = semantic(1e-3)
-    lr_llm: AboveZero = semantic(2e-5)
-    lr_encoder: AboveZero = semantic(2e-6)
-    warmup_share: Share = semantic(0.03)
-    schedule: Literal["cosine", "constant"] = semantic("cosine")
-    final_lr_share: Share = semantic(0.0)
-    weight_decay: Annotated[float, at.Ge(0)] = semantic(0.0)  # of matrices; never of biases and norms
-    beta1: Share = semantic(0.9)
-    beta2: Share = semantic(0.999)
-    eps: AboveZero = semantic(1e-8)
-    clip_norm: Annotated[float, at.Ge(0)] = semantic(1.0)  # 0: no clipping
-
-
-@dataclass(frozen=True, kw_only=True)
-class MachineOptions:
-    """How the work is carried out."""
-
-    folder: str = operational("runs/train")  # the run lies in <folder>/<name>
-    device: Literal["auto", "cpu", "cuda"] = operational("auto")
-    precision: Literal["fp32", "bf16", "fp16"] = semantic("fp32")
-    gradient_checkpointing: bool = operational(False)
-    compile: bool = operational(False)
-    threads: NotNegative = operational(0)  # of one torch operation on the CPU; 0: as torch sets it
-    workers: NotNegative = operational(2)  # processes that read and decode
-    prefetch: Positive = operational(4)  # packs read ahead by each
-    checkpoint_every: Positive = operational(500)  # steps
-    keep_checkpoints: Positive = operational(2)
-    max_bad_share: Share = operational(0.1)  # of samples that could not be read; above it the run ends
+from mmdata.train.sections import (
+    KINDS,
+    DataOptions,
+    EncoderOptions,
+    Kind,
+    LlmOptions,
+    LossOptions,
+    MachineOptions,
+    OptimizerOptions,
+    PlanOptions,
+    ProjectorOptions,
+)
+from mmdata.yaml_file import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +53,7 @@ class TrainConfig:
     augment: AugmentOptions
     optimizer: OptimizerOptions
     machine: MachineOptions
+    hash: str = ""  # of everything that changes what is learned, paths as they are written
 
     def to_yaml(self, *roles: str) -> dict[str, Any]:
         """All sections with their defaults filled in, as plain values; only options of `roles` where some are given."""
@@ -179,11 +68,6 @@ class TrainConfig:
             "projectors": {kind: values_of(options, *roles) for kind, options in self.projectors.items()},
             "data": [values_of(options, *roles) for options in self.data],
         }
-
-    def hash(self) -> str:
-        """Hex sha256 of everything that changes what is learned."""
-        values = {name: value for name, value in self.to_yaml("semantic").items() if name != "name"}
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 _SECTIONS: dict[str, Any] = {
@@ -210,16 +94,11 @@ _NAMES = ("name", "seed", "stage", "init", "encoders", "projectors", "data", *_S
 def load(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """The training file, with `a.b=c` overrides applied. Raises ConfigError naming place and remedy."""
     path = Path(path)
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: found {type(tree).__name__}, allowed is a mapping with {', '.join(_NAMES)}")
     for override in overrides:
-        _override(tree, override)
+        apply_override(tree, override)
     return config_of(tree, path)
 
 
@@ -258,7 +137,28 @@ def config_of(tree: Mapping[str, Any], path: Path) -> TrainConfig:
         **{name: build(cls, filled.get(name), f"{path}: {name}") for name, cls in _SECTIONS.items()},
     )
     _check(config)
-    return config
+    values = {name: value for name, value in config.to_yaml("semantic").items() if name != "name"}
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return replace(_placed(config, path.parent), hash=digest)
+
+
+def _placed(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The same with relative paths taken from the file's folder; a model that is not there stays a name of a hub."""
+
+    def path_of(path: str) -> str:
+        return path if storage.is_remote(path) or Path(path).is_absolute() else str(folder / path)
+
+    def model_of(model: str) -> str:
+        prefix, _, path = model.rpartition(":")
+        return f"{prefix}:{path_of(path)}" if prefix else path_of(model) if Path(path_of(model)).is_dir() else model
+
+    return replace(
+        config,
+        init=path_of(config.init) if config.init else "",
+        llm=replace(config.llm, model=model_of(config.llm.model)),
+        encoders={kind: replace(options, model=model_of(options.model)) for kind, options in config.encoders.items()},
+        data=[replace(options, dataset=path_of(options.dataset)) for options in config.data],
+    )
 
 
 def _check(config: TrainConfig) -> None:

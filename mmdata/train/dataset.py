@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmdata.errors import Reason, SampleError
 from mmdata.train.collate import Batch, pack
-from mmdata.train.config import MachineOptions
 from mmdata.train.plan import Pack, Place, Plan
 from mmdata.train.samples import Prepared, SampleLoader
+from mmdata.train.sections import MachineOptions
 
 
 class PackDataset(Dataset[Batch]):

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from mmdata.errors import ConfigError
-from mmdata.train.config import EncoderOptions, Kind, ProjectorOptions
 from mmdata.train.media import MEL_HOP, SAMPLE_RATE_HZ, MediaSpec
+from mmdata.train.sections import EncoderOptions, Kind, ProjectorOptions
 
 _LOCAL_DIR = "local-dir:"
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

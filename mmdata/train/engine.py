@@ -25,7 +25,7 @@ from mmdata.shards import storage
 from mmdata.train import checkpoint, journal, objectives
 from mmdata.train.chat import IGNORE, Chat
 from mmdata.train.collate import Batch
-from mmdata.train.config import Kind, TrainConfig
+from mmdata.train.config import TrainConfig
 from mmdata.train.dataset import batches
 from mmdata.train.dist import Dist
 from mmdata.train.encoders import spec_of
@@ -35,6 +35,7 @@ from mmdata.train.optimizer import Optimizer
 from mmdata.train.plan import Plan
 from mmdata.train.pools import pool_of
 from mmdata.train.samples import SampleLoader
+from mmdata.train.sections import Kind
 
 _log = logging.getLogger(__name__)
 _MANY_BAD = 20
@@ -105,7 +106,7 @@ class Run:
         self.plan = prepared.plan
         self.plan.packs_of(0, dist.rank, dist.world_size)  # refuses a number of processes before anything is loaded
         found = checkpoint.checkpoints(prepared.folder / "checkpoints")
-        self.state = checkpoint.State(0, self.plan.hash, config.hash())
+        self.state = checkpoint.State(0, self.plan.hash, config.hash)
         if found:
             self.state = _checked(checkpoint.read_state(found[-1]), self.state, prepared.folder)
         self.device = _device(config)

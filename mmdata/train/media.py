@@ -18,7 +18,7 @@ import simplejpeg
 from mmdata.errors import Reason, SampleError
 from mmdata.sample import IMAGE_PARTS, SOUND_PARTS
 from mmdata.train import augment
-from mmdata.train.config import Kind
+from mmdata.train.sections import Kind
 
 SAMPLE_RATE_HZ = 16_000
 MEL_HOP = 160  # audio samples a mel frame

@@ -18,11 +18,12 @@ from mmdata.errors import ConfigError
 from mmdata.train import attention, losses, objectives
 from mmdata.train.chat import IGNORE
 from mmdata.train.collate import Batch
-from mmdata.train.config import Kind, LlmOptions, TrainConfig
+from mmdata.train.config import TrainConfig
 from mmdata.train.dist import Dist
 from mmdata.train.encoders import Encoder
 from mmdata.train.media import MediaSpec
 from mmdata.train.projectors import Projector
+from mmdata.train.sections import Kind, LlmOptions
 
 Part = Literal["projector", "llm", "encoder"]
 
@@ -38,16 +39,23 @@ def load_tokenizer(options: LlmOptions) -> Any:
         raise ConfigError(f"llm.model: {options.model}: {error}") from error
 
 
-def load_llm(options: LlmOptions) -> Any:
-    """The LLM in fp32, with attention that keeps samples of a pack apart. Raises ConfigError where it cannot be had."""
-    from transformers import AutoModelForCausalLM
+def load_llm(options: LlmOptions, *, meta: bool = False) -> Any:
+    """The LLM in fp32, with attention that keeps samples of a pack apart; meta: without its weights.
+
+    Raises ConfigError where it cannot be had.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     attention.register()
+    auto: Any = AutoModelForCausalLM
     more = {"gguf_file": options.gguf_file} if options.gguf_file else {}
+    how = {"attn_implementation": options.attention, "dtype": torch.float32}
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            options.model, attn_implementation=options.attention, dtype=torch.float32, **more
-        )
+        if meta:
+            config = AutoConfig.from_pretrained(options.model, **more)
+            with torch.device("meta"):
+                return auto.from_config(config, **how)
+        return auto.from_pretrained(options.model, **how, **more)
     except (OSError, ValueError) as error:
         raise ConfigError(f"llm.model: {options.model}: {error}") from error
 
@@ -56,7 +64,14 @@ class MultimodalLM(nn.Module):
     """Reads packs and gives their losses. `part_of` tells which part of the optimizer a parameter belongs to."""
 
     def __init__(
-        self, config: TrainConfig, specs: Mapping[Kind, MediaSpec], llm: Any, mask_id: int, dist: Dist
+        self,
+        config: TrainConfig,
+        specs: Mapping[Kind, MediaSpec],
+        llm: Any,
+        mask_id: int,
+        dist: Dist,
+        *,
+        meta: bool = False,
     ) -> None:
         super().__init__()
         self.config, self.mask_id = config, mask_id
@@ -64,7 +79,7 @@ class MultimodalLM(nn.Module):
         for kind, options in config.projectors.items():
             if options.kind in ("cross_attention", "qformer") and width_E % options.heads:
                 raise ConfigError(f"projectors.{kind}.heads: found {options.heads}, which do not divide {width_E}")
-        self.encoders = nn.ModuleDict({k: Encoder(o, k) for k, o in config.encoders.items() if not o.share})
+        self.encoders = nn.ModuleDict({k: Encoder(o, k, meta=meta) for k, o in config.encoders.items() if not o.share})
         self.projectors = nn.ModuleDict({k: Projector(o, specs[k], width_E) for k, o in config.projectors.items()})
         self.objectives = objectives.Objectives(config.losses, width_E, dist)
         self.reference: Any = None  # in a list, so that it is no part of what is trained and saved

@@ -17,8 +17,8 @@ from mmdata.options import nearest
 from mmdata.train import losses
 from mmdata.train.chat import IGNORE
 from mmdata.train.collate import Batch
-from mmdata.train.config import Kind, LossOptions
 from mmdata.train.dist import Dist
+from mmdata.train.sections import Kind, LossOptions
 
 _SHARED_WIDTH = 256
 _PAIRS = ("info_nce", "siglip", "matching", "matching_rank", "l1", "l2")

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from mmdata.errors import ConfigError
-from mmdata.train.config import MachineOptions, OptimizerOptions
 from mmdata.train.model import MultimodalLM, Part
+from mmdata.train.sections import MachineOptions, OptimizerOptions
 
 
 def rate_factor(options: OptimizerOptions, step: int, num_steps: int) -> float:

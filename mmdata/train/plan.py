@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmdata.errors import ConfigError
-from mmdata.train.config import PlanOptions
 from mmdata.train.pools import Pool
+from mmdata.train.sections import PlanOptions
 
 _CARRY_BELOW = 0.9  # a pack less full than this goes back into the next window
 _CARRY_SHARE = 0.25  # of a window, at most
@@ -89,6 +89,11 @@ class Plan:
             pool = self.pools[entry]
             found.append(Place(entry, int(pool.shard[number]), int(pool.row[number])))
         return tuple(found)
+
+    def by_pool(self, samples: np.ndarray) -> list[tuple[Pool, np.ndarray]]:
+        """Samples split by the pool they are of, as rows of its arrays."""
+        entries = np.searchsorted(self._starts, samples, side="right") - 1
+        return [(pool, samples[entries == e] - self._starts[e]) for e, pool in enumerate(self.pools)]
 
     def fill(self) -> tuple[int, int, int]:
         """Tokens, media tokens and packs (those that only fill up the last step included) of the whole plan."""

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mmdata.train.config import ProjectorOptions
 from mmdata.train.media import MediaSpec
+from mmdata.train.sections import ProjectorOptions
 
 _TIME_WAVES = 32
 

@@ -17,8 +17,8 @@ from mmdata.errors import ConfigError, Reason, SampleError
 from mmdata.sample import IMAGE_PARTS, SOUND_PARTS
 from mmdata.shards import ledger, storage
 from mmdata.shards.folders import DatasetFolder, shard_number
-from mmdata.train.config import Kind
 from mmdata.train.media import MEL_PART, VIDEO_PARTS, Medium
+from mmdata.train.sections import Kind
 
 _INDEX_COLUMNS = ("key", "parts", "row_group", "row", "text_tokens", "duration_s", "source")
 _NUMBERED = re.compile(r"(\d{3,})\.(\w+)")

@@ -12,9 +12,9 @@ from mmdata.errors import Reason, SampleError
 from mmdata.sample import IMAGE_PARTS
 from mmdata.train import augment
 from mmdata.train.chat import IGNORE, Chat, Encoded, Turn, caption_turns, turns_of
-from mmdata.train.config import KINDS, DataOptions, Kind
 from mmdata.train.media import SAMPLE_RATE_HZ, Item, MediaSpec, Medium, items_of
 from mmdata.train.records import Record, ShardReader
+from mmdata.train.sections import KINDS, DataOptions, Kind
 
 
 @dataclass

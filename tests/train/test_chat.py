@@ -135,9 +135,10 @@ def test_other_shapes_of_messages_are_refused_by_name(messages: list[dict[str, A
 
 
 def test_a_conversation_without_an_answer_teaches_nothing() -> None:
-    with pytest.raises(SampleError) as caught:
-        Chat(TOKENIZER, "chatml").encode(turns_of(TALK[:1]), {"image": [2]}, 1000)
-    assert caught.value.reason is Reason.NO_ANSWER
+    for turns, features in ((turns_of(TALK[:1]), {"image": [2]}), (caption_turns([], "Why?", ""), {})):
+        with pytest.raises(SampleError) as caught:
+            Chat(TOKENIZER, "chatml").encode(turns, features, 1000)  # type: ignore[arg-type]
+        assert caught.value.reason is Reason.NO_ANSWER
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

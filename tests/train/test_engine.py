@@ -71,6 +71,7 @@ def test_lora_learns_eight_captions_by_heart(tiny_path: Path, tmp_path: Path) ->
 
 def everything(root: Path) -> str:
     """All modalities, four samples each."""
+    asking = [{"type": "image"}, text("?")]
     for number in range(4):
         image = {"jpg": shelf.jpeg(number)}
         frames = {f"{i:03d}.jpg": shelf.jpeg(number + i) for i in range(4)}
@@ -81,7 +82,7 @@ def everything(root: Path) -> str:
                 f"a-{number}", f"one {number}", parts={"flac": shelf.flac(0.5 + number / 3, number)},
                 duration_s=0.5 + number / 3,
             ),
-            "instruct": shelf.Written(f"i-{number}", messages=asked([{"type": "image"}, text("?")], "yes"), parts=image),
+            "instruct": shelf.Written(f"i-{number}", messages=asked(asking, "yes"), parts=image),
             "interleaved": shelf.Written(
                 f"d-{number}", messages=[{"role": "user", "content": [text("Once"), {"type": "image"}, text("upon")]}],
                 parts=image,
