@@ -107,9 +107,9 @@ def check(pipeline: Pipeline, overrides: Overrides = None) -> None:
 
 @app.command()
 def init(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="a table of links, for instance links.parquet")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="a table or a folder, for instance links.parquet")],
 ) -> None:
-    """Print a pipeline file made by looking at a table's columns.
+    """Print a pipeline file made by looking at a table's columns, or at what lies in a folder.
 
     Example:  mmdata init links.parquet > my.yaml
     """
