@@ -70,10 +70,7 @@ def parse_expression(text: str, where: str) -> Expression:
 
 
 def _tree(text: str, where: str) -> dict[str, Any]:
-    import duckdb
-
-    with duckdb.connect(":memory:") as db:
-        answer = json.loads(_first(db.execute("SELECT json_serialize_sql(?::VARCHAR)", [f"SELECT ({text}\n)"])))
+    answer = json.loads(_ask("SELECT json_serialize_sql(?::VARCHAR)", f"SELECT ({text}\n)"))
     if answer.get("error"):
         raise ConfigError(f"{where}: {text!r} is no SQL expression: {answer.get('error_message')}")
     statements = answer["statements"]
@@ -109,14 +106,21 @@ def _nodes(tree: Any, where: str) -> Iterator[dict[str, Any]]:
 
 
 def _written(root: dict[str, Any]) -> str:
-    import duckdb
-
-    with duckdb.connect(":memory:") as db:
-        blank = json.loads(_first(db.execute("SELECT json_serialize_sql('SELECT 1')")))
-        blank["statements"][0]["node"]["select_list"] = [root | {"alias": ""}]
-        sql = _first(db.execute(f"SELECT json_deserialize_sql({literal(json.dumps(blank))}::JSON)"))
+    blank = json.loads(_ask("SELECT json_serialize_sql(?::VARCHAR)", "SELECT 1"))
+    blank["statements"][0]["node"]["select_list"] = [root | {"alias": ""}]
+    # The function wants its argument as a constant.
+    sql = _ask(f"SELECT json_deserialize_sql({literal(json.dumps(blank))}::JSON)")
     return f"({sql.removeprefix('SELECT ')})"
 
 
-def _first(result: Any) -> str:
-    return str(result.fetchone()[0])
+def _ask(query: str, *values: str) -> str:
+    with _parser().cursor() as cursor:
+        return str(cursor.execute(query, list(values)).fetchone()[0])
+
+
+@functools.cache
+def _parser() -> Any:
+    """A database without tables, files and network."""
+    import duckdb
+
+    return duckdb.connect(":memory:", config={"enable_external_access": False, "threads": 1})
