@@ -58,6 +58,8 @@ class FetchOptions:
     proxy: str = operational("")  # the proxy must enforce addresses itself: we only see the proxy's
     hash_blocklist: str = semantic("")  # file of sha256, one a line; what is listed is never written
     unchecked_redirects: bool = semantic(False)  # engine img2dataset follows redirects without checking them
+    sites: bool = semantic(False)  # links to pages of video sites (YouTube, Vimeo, ...) go through yt-dlp
+    site_format: Annotated[str, at.Len(1)] = semantic("b[height<=?480]")  # yt-dlp's selector; one file, no merging
 
 
 @dataclass(frozen=True, kw_only=True)

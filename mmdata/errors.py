@@ -86,6 +86,12 @@ class Reason(str, Enum):
     EMPTY = "fetch.empty"
     PROTOCOL = "fetch.protocol"
     STORAGE = "fetch.storage"
+    SITE_UNAVAILABLE = "fetch.site_unavailable"
+    SITE_PRIVATE = "fetch.site_private"
+    SITE_GEO = "fetch.site_geo"
+    SITE_LOGIN = "fetch.site_login"
+    SITE_RATE_LIMITED = "fetch.site_rate_limited"
+    SITE_FORMAT = "fetch.site_format"
     ROW_ERROR = "fetch.row_error"
 
     TYPE_MISMATCH = "content.type_mismatch"
@@ -141,6 +147,7 @@ _TRANSIENT = {
     Reason.RATE_LIMITED,
     Reason.HTTP_5XX,
     Reason.STORAGE,
+    Reason.SITE_RATE_LIMITED,
 }
 
 

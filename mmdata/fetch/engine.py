@@ -1,11 +1,15 @@
-"""`fetch_all`: links in, bytes or reasons out, by the engine that the options name."""
+"""`fetch_all`: links in, bytes or reasons out, by the engine that the options name; pages of video sites apart."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from mmdata.config import FetchOptions
 from mmdata.fetch.links import Fetched, Link
+
+if TYPE_CHECKING:
+    from mmdata.fetch.settings import Settings
 
 
 def fetch_all(
@@ -34,10 +38,27 @@ def fetch_all(
 
             blocklist = read_hash_list(options.hash_blocklist)
     at_once = max(1, options.per_host if per_host is None else per_host)
-    if options.engine == "img2dataset":
+    if not options.sites:
+        return _engine(links, settings, at_once, blocklist)
+    from mmdata.fetch.sites import SiteFetcher, without_site_links
+
+    of_sites: list[Link] = []
+    sites = SiteFetcher(of_sites, settings, blocklist)
+    return _one_after_the_other(
+        _engine(without_site_links(links, of_sites), settings, at_once, blocklist), sites.results()
+    )
+
+
+def _engine(links: Iterable[Link], settings: Settings, at_once: int, blocklist: Container[str]) -> Iterator[Fetched]:
+    if settings.options.engine == "img2dataset":
         from mmdata.fetch.img2dataset import Img2datasetFetcher
 
         return Img2datasetFetcher(links, settings, blocklist).results()
     from mmdata.fetch.http import HttpFetcher
 
     return HttpFetcher(links, settings, at_once, blocklist).results()
+
+
+def _one_after_the_other(*parts: Iterator[Fetched]) -> Iterator[Fetched]:
+    for part in parts:
+        yield from part  # which closes the part where this is closed
