@@ -95,10 +95,8 @@ class DecodeAudio:
                 self._check(taken / recording.rate_hz)
             if self.channel is not None:
                 yield np.ascontiguousarray(piece_TC[:, self.channel])
-            elif recording.channels == 1:
-                yield piece_TC[:, 0]
             else:
-                yield piece_TC.mean(axis=1, dtype=np.float32)
+                yield mean_of(piece_TC)
         if taken:
             self._check(taken / recording.rate_hz)
 
@@ -107,6 +105,17 @@ class DecodeAudio:
             raise SampleError(Reason.TOO_LONG, f"{duration_s:.2f} s, wanted {self.max_duration_s:g} s at most")
         if duration_s < self.min_duration_s:
             raise SampleError(Reason.TOO_SHORT, f"{duration_s:.2f} s, wanted {self.min_duration_s:g} s at least")
+
+
+def mean_of(piece_TC: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The channels' mean, float32 [T]. One by one: NumPy's mean over so short an axis takes five times as long."""
+    if piece_TC.shape[1] == 1:
+        return np.ascontiguousarray(piece_TC[:, 0])
+    sum_T = piece_TC[:, 0] + piece_TC[:, 1]
+    for channel in range(2, piece_TC.shape[1]):
+        sum_T += piece_TC[:, channel]
+    sum_T *= np.float32(1 / piece_TC.shape[1])
+    return sum_T
 
 
 def suffix_of(url: str | None) -> str:

@@ -20,19 +20,36 @@ FULL_SCALE = 32768
 _FLAC_MAGIC, _STREAM_INFO, _LAST_BLOCK = b"fLaC", 0, 0x80
 
 
+# The sound that was read or written last, by its bytes: one stage after the other wants the same.
+_last: list[tuple[bytes, NDArray[np.float32], int]] = [(b"", np.zeros(0, np.float32), 0)]
+
+
 def read_sound(data: bytes) -> tuple[NDArray[np.float32], int]:
-    """(wave_T float32 in [-1, 1), rate in Hz) of a sound part; several channels become their mean.
+    """(wave_T float32 in [-1, 1), rate in Hz) of a sound part; several channels become their mean; read-only.
 
     Raises SampleError(decode.corrupt) where the bytes are no sound.
     """
+    found = _last[0]
+    if data is not found[0]:
+        found = (data, *_read(data))
+        _last[0] = found
+    return found[1:]
+
+
+def _read(data: bytes) -> tuple[NDArray[np.float32], int]:
     import soundfile
 
     try:
         wave_TC, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise SampleError(Reason.CORRUPT, str(error)) from error
-    wave_T = wave_TC[:, 0] if wave_TC.shape[1] == 1 else wave_TC.mean(axis=1)
-    return np.ascontiguousarray(wave_T, np.float32), int(rate_hz)
+    wave_T = np.ascontiguousarray(wave_TC[:, 0] if wave_TC.shape[1] == 1 else wave_TC.mean(axis=1), np.float32)
+    return _read_only(wave_T), int(rate_hz)
+
+
+def _read_only(wave_T: NDArray[np.float32]) -> NDArray[np.float32]:
+    wave_T.flags.writeable = False
+    return wave_T
 
 
 def sound_of(sample: Sample) -> tuple[NDArray[np.float32], int]:
@@ -63,7 +80,8 @@ class SoundWriter:
     def __init__(self, rate_hz: int, part: Format) -> None:
         import soundfile
 
-        self._part = part
+        self._part, self._rate_hz = part, rate_hz
+        self._written: list[NDArray[np.int16]] = []
         self._stream = io.BytesIO()
         self._file = soundfile.SoundFile(
             self._stream, "w", samplerate=rate_hz, channels=1, format=part.upper(), subtype="PCM_16"
@@ -72,13 +90,17 @@ class SoundWriter:
     def write(self, wave_T: NDArray[np.float32]) -> None:
         """Append float32 samples, full scale is 1; what lies beyond is clipped."""
         scaled_T = np.rint(wave_T * np.float32(FULL_SCALE))
-        self._file.write(np.clip(scaled_T, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16))
+        numbers_T = np.clip(scaled_T, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+        self._file.write(numbers_T)
+        self._written = [*self._written, numbers_T][:2]
 
     def finish(self) -> bytes:
         """The whole file."""
         self._file.close()
-        data = self._stream.getvalue()
-        return _without_tags(data) if self._part == "flac" else data
+        data = _without_tags(self._stream.getvalue()) if self._part == "flac" else self._stream.getvalue()
+        if len(self._written) == 1:  # a sound of ordinary length, as it would be read back
+            _last[0] = (data, _read_only(self._written[0].astype(np.float32) / np.float32(FULL_SCALE)), self._rate_hz)
+        return data
 
 
 def _without_tags(data: bytes) -> bytes:
