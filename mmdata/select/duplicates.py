@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmdata.errors import Reason
 from mmdata.select.neighbours import stars
-from mmdata.select.workspace import ID, Identity, Workspace, literal, quoted
+from mmdata.select.workspace import ID, Identity, Workspace, literal, quoted, root_key_sql
 
 _LARGEST_TOLD = 10  # groups
 
@@ -36,7 +36,7 @@ class Best:
 
 
 def settle_same(work: Workspace, same: Identity, best: Best, reason: Reason) -> None:
-    """Groups of rows with an equal identity."""
+    """Groups of rows with an equal identity; those cut from one and the same input row are told apart."""
     name = quoted(same.name)
     # Two passes: what occurs twice is little, so only those rows are grouped.
     work.db.execute(
@@ -49,6 +49,8 @@ def settle_same(work: Workspace, same: Identity, best: Best, reason: Reason) -> 
         f"FROM kept WHERE {name} IN (SELECT h FROM twice)"
     )
     work.db.execute("DROP TABLE twice")
+    # Clips of one film share its link and its bytes, and are not the same.
+    work.db.execute(f"DELETE FROM member WHERE leader <> key AND {root_key_sql('leader')} = {root_key_sql('key')}")
     _settle(work, best, reason)
 
 
