@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from mmdata.augment import AUGMENTS, MODULES
@@ -38,10 +39,15 @@ class Augmenter:
                 built = build(AUGMENTS[kind], options[kind], f"emit.augment.{kind}")
                 if layout.modality in getattr(built, "modalities", (layout.modality,)):
                     self._steps.append((kind, importlib.import_module(MODULES[kind]).augment, built))
-        self._stages = [_stage(place, values) for place, values in derived] if self._steps else []
+        self._derived = derived
 
     def __bool__(self) -> bool:
         return bool(self._steps)
+
+    @cached_property
+    def _stages(self) -> list[Stage]:
+        """Made at the first copy that needs them: librosa takes seconds to start."""
+        return [_stage(place, values) for place, values in self._derived]
 
     def vary(self, parts: Parts, columns: dict[str, Any], key: str) -> tuple[Parts, dict[str, Any]]:
         """Parts of the copy `key`, and the columns in which its row differs from that of the sample itself.

@@ -60,6 +60,7 @@ class ParquetShardWriter:
             use_dictionary=[name for name in ("source", "language") if name in plain],
             write_statistics=[name for name in plain if name not in _NO_STATISTICS],
         )
+        self._places = [(media, media.parts_of(shard.parts)) for media in shard.media]
         self._waiting: dict[str, list[Any]] = {media.column: [] for media in shard.media}
         self._rows = 0  # that wait
         self._bytes = 0
@@ -73,11 +74,10 @@ class ParquetShardWriter:
         if self._rows and (self._bytes + size > ROW_GROUP_BYTES or self._rows >= ROW_GROUP_ROWS):
             self._flush()
         key = self._shard.keys[self._written + self._rows]
-        for media in self._shard.media:
-            names = media.parts_of(parts)
-            found: list[Any] = [{"bytes": parts[name], "path": f"{key}.{name}"} for name in names]
-            if not media.feature:
-                found = [parts[name] for name in names]
+        for media, names in self._places:
+            found: list[Any] = [parts[name] for name in names]
+            if media.feature:
+                found = [{"bytes": parts[name], "path": f"{key}.{name}"} for name in names]
             self._waiting[media.column].append(found if media.many else found[0] if found else None)
         self.places.append((self._row_group, self._rows))
         self._rows += 1
