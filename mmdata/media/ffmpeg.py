@@ -22,7 +22,7 @@ Graph = Any  # a stream of ffmpeg-python
 
 _GLOBAL = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "error", "-y")
 _ONE_THREAD = ("-filter_threads", "1", "-filter_complex_threads", "1")
-_KEEP_TIMES = ("-copyts", "-start_at_zero")
+_KEEP_TIMES = ("-copyts",)
 _MAX_BYTES = 1 << 30
 _PLACE = re.compile(r"^\[[^\]]*\]\s*|\s*@ 0x[0-9a-f]+")  # `[mov,mp4 @ 0x55d0]`: another number each time
 _REASON_OF_SIGNAL = {signal.SIGXCPU: Reason.DECODE_TIMEOUT, signal.SIGXFSZ: Reason.TOO_LARGE_OUTPUT}
@@ -61,8 +61,8 @@ def run(
     """Bytes of the file, of the kind `container`, that FFmpeg writes of one or several streams of a graph.
 
     The output lies in a memory file, so lengths and sums in its header are right and `movflags=faststart` works.
-    keep_times: time stamps in the graph count from where the container begins, even behind a seek (`ss`), so that
-    `trim` cuts at the right place where a seek is not exact. options: FFmpeg's output options. Raises SampleError:
+    keep_times: time stamps in the graph are those of the container, even behind a seek (`ss`), so that `trim` cuts at
+    the right place where a seek is not exact. options: FFmpeg's output options. Raises SampleError:
     decode.corrupt with the first useful line that FFmpeg says, decode.timeout, decode.oom, decode.crashed,
     decode.too_large_output over max_bytes.
     """

@@ -15,7 +15,7 @@ from mmdata.sample import RAW, Sample
 from mmdata.stage import OWN, Resources
 from mmdata.video.alignment import align, speech_steps
 from mmdata.video.film import opened
-from mmdata.video.sound import cut_sound, sound_stream
+from mmdata.video.sound import SoundStream, cut_sound, sound_stream
 from mmdata.video.subtitle_stream import cues_of
 
 _PIECE_S = 600.0  # 19 MB of sound at a time, however long the film
@@ -69,11 +69,11 @@ class AlignSubtitles:
         cues = cues_of(sample, self.column)
         data = sample.parts[RAW]
         with opened(data) as film:
-            demuxer, stream = film.demuxer, sound_stream(film)
+            stream = sound_stream(film)
         if stream is None:
             return
         with memory_file(data) as path:
-            pieces = _pieces(path, demuxer, stream, sample.columns["duration_s"])
+            pieces = _pieces(path, stream, sample.columns["duration_s"])
             found = align(cues, speech_steps(pieces, self.aggressiveness), self.max_shift_s)
         is_worth_it = (
             abs(found.shift_s) >= self.min_shift_s and found.shifted_share - found.speech_share >= self.min_gain
@@ -85,9 +85,9 @@ class AlignSubtitles:
         )
 
 
-def _pieces(path: str, demuxer: str, stream: int, duration_s: float) -> Iterator[bytes]:
+def _pieces(path: str, stream: SoundStream, duration_s: float) -> Iterator[bytes]:
     start_s = 0.0
     while start_s < duration_s:
         end_s = min(start_s + _PIECE_S, duration_s)
-        yield cut_sound(path, demuxer, stream, (start_s, end_s), "s16le")
+        yield cut_sound(path, stream, (start_s, end_s), "s16le")
         start_s = end_s

@@ -18,6 +18,7 @@ from mmdata.stage import Resources
 from mmdata.video.film import Film, by_film, opened
 from mmdata.video.mp4 import Preset, write_mp4
 from mmdata.video.sound import film_from
+from mmdata.video.timeline import read_timeline
 
 _MAX_SIDE_PX = 4096  # H.264 level 5.2
 _EXACT_S = 5e-7  # frames that begin at a bound belong to the clip behind it, as in sample_frames
@@ -58,10 +59,10 @@ class EncodeClip:
             try:
                 with opened(data) as film:
                     geometry, graph = self._geometry(film), self._filters(film)
-                    demuxer, stream = film.demuxer, film.stream.index
+                    place = film.demuxer, film.stream.index, read_timeline(film).origin_s
                 with memory_file(data) as path:
                     for clip in clips:
-                        self._process_clip(clip, (path, demuxer, stream), geometry, graph)
+                        self._process_clip(clip, (path, *place), geometry, graph)
             except SampleError as error:
                 for clip in clips:
                     clip.end(error.reason, error.detail)
@@ -71,13 +72,18 @@ class EncodeClip:
         return samples
 
     def _process_clip(
-        self, clip: Sample, place: tuple[str, str, int], geometry: Geometry, filters: list[tuple[str, dict[str, Any]]]
+        self,
+        clip: Sample,
+        place: tuple[str, str, int, float],
+        geometry: Geometry,
+        filters: list[tuple[str, dict[str, Any]]],
     ) -> None:
-        path, demuxer, stream = place
+        path, demuxer, stream, origin_s = place
         start_s, length_s = clip.columns.get("clip_start_s") or 0.0, clip.columns["duration_s"]
         video = film_from(path, demuxer, start_s)[str(stream)]
-        video = video.filter("trim", start=f"{start_s - _EXACT_S:.6f}", end=f"{start_s + length_s - _EXACT_S:.6f}")
-        video = video.filter("setpts", f"PTS-{start_s:.6f}/TB")
+        from_s, to_s = (origin_s + time_s - _EXACT_S for time_s in (start_s, start_s + length_s))
+        video = video.filter("trim", start=f"{from_s:.7f}", end=f"{to_s:.7f}")
+        video = video.filter("setpts", f"PTS-({origin_s + start_s:.7f})/TB")
         for name, options in filters:
             video = video.filter(name, **options)
         rate = self.fps or clip.columns.get("fps") or 25.0

@@ -25,5 +25,7 @@ def write_mp4(video: ffmpeg.Graph, *, crf: int, preset: Preset, key_every: int, 
         "color_range": "tv",
         "bsf:v": "filter_units=remove_types=6",  # x264 writes its version and options into a message of its own
         "movflags": "+faststart",
+        "fps_mode": "passthrough",  # all frames at their own times, to the tick: by default both go to a regular grid
+        "enc_time_base": "filter",
     }
     return ffmpeg.run(video, "mp4", timeout_s=_TIMEOUT_S, **encoder, **options)

@@ -6,6 +6,7 @@ with silence, one that begins earlier loses its start, holes are filled, the pri
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from mmdata.media import ffmpeg
@@ -16,9 +17,21 @@ _LEAST_BLOCK = 16
 _LEAD_S = 0.5  # decoded before the span: most codecs need what comes before to give the first samples right
 
 
-def sound_stream(film: Film) -> int | None:
-    """Index of the first sound stream that can be decoded, or None."""
-    return next((stream.index for stream in film.container.streams.audio if stream.codec_context is not None), None)
+@dataclass(frozen=True)
+class SoundStream:
+    """A stream of sound: its film's demuxer, its index, and the time stamp of the film's time zero."""
+
+    demuxer: str
+    index: int
+    origin_s: float
+
+
+def sound_stream(film: Film) -> SoundStream | None:
+    """The first sound stream that can be decoded, or None."""
+    for stream in film.container.streams.audio:
+        if stream.codec_context is not None:
+            return SoundStream(film.demuxer, stream.index, float(film.origin_s or 0))
+    return None
 
 
 def num_samples(length_s: float) -> int:
@@ -26,9 +39,7 @@ def num_samples(length_s: float) -> int:
     return round(length_s * RATE_HZ)
 
 
-def cut_sound(
-    path: str, demuxer: str, stream: int, span_s: tuple[float, float], kind: Literal["flac", "s16le"]
-) -> bytes:
+def cut_sound(path: str, stream: SoundStream, span_s: tuple[float, float], kind: Literal["flac", "s16le"]) -> bytes:
     """The sound in [start, end) of the film in a memory file, as FLAC or bare samples: num_samples(end - start).
 
     Raises SampleError as ffmpeg.run.
@@ -36,10 +47,11 @@ def cut_sound(
     start_s, end_s = span_s
     lead_s = min(start_s, _LEAD_S)
     count, lead = num_samples(end_s - start_s), num_samples(lead_s)
+    from_s, to_s = (f"{time_s + stream.origin_s:.6f}" for time_s in (start_s - lead_s, end_s))
     wave = (
-        film_from(path, demuxer, start_s - lead_s)[str(stream)]
-        .filter("atrim", start=f"{start_s - lead_s:.6f}", end=f"{end_s:.6f}")
-        .filter("asetpts", f"PTS-{start_s - lead_s:.6f}/TB")
+        film_from(path, stream.demuxer, start_s - lead_s)[str(stream.index)]
+        .filter("atrim", start=from_s, end=to_s)
+        .filter("asetpts", f"PTS-({from_s})/TB")
         .filter("aresample", RATE_HZ, **{"async": 1, "first_pts": 0})
         .filter("aformat", sample_fmts="s16", channel_layouts="mono")
         .filter("atrim", start_sample=lead)
@@ -48,18 +60,18 @@ def cut_sound(
     return write_sound(wave, count, kind, keep_times=True)
 
 
-def write_sound(wave: ffmpeg.Graph, count: int, kind: str, *, keep_times: bool = False) -> bytes:
-    """A stream of sound as a file of exactly `count` samples, cut or filled up with silence."""
-    exact = wave.filter("apad", whole_len=count).filter("atrim", end_sample=count)
-    options = {"metadata_header_padding": 0} if kind == "flac" else {}
-    return ffmpeg.run(exact.filter("asetnsamples", n=_block(count), p=0), kind, keep_times=keep_times, **options)
-
-
 def film_from(path: str, demuxer: str, start_s: float) -> ffmpeg.Graph:
     """The film in a memory file from start_s or from somewhere before it, to be cut by `trim` with keep_times."""
     if demuxer not in SEEKS_BY_PTS or start_s <= 0:
         return ffmpeg.source(path, demuxer)
     return ffmpeg.source(path, demuxer, ss=f"{start_s:.6f}", noaccurate_seek=None)
+
+
+def write_sound(wave: ffmpeg.Graph, count: int, kind: str, *, keep_times: bool = False) -> bytes:
+    """A stream of sound as a file of exactly `count` samples, cut or filled up with silence."""
+    exact = wave.filter("apad", whole_len=count).filter("atrim", end_sample=count)
+    options = {"metadata_header_padding": 0} if kind == "flac" else {}
+    return ffmpeg.run(exact.filter("asetnsamples", n=_block(count), p=0), kind, keep_times=keep_times, **options)
 
 
 def _block(count: int) -> int:

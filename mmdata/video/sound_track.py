@@ -13,7 +13,7 @@ from mmdata.options import operational, semantic
 from mmdata.sample import RAW, Sample
 from mmdata.stage import Resources
 from mmdata.video.film import by_film, opened
-from mmdata.video.sound import RATE_HZ, cut_sound, sound_stream
+from mmdata.video.sound import RATE_HZ, SoundStream, cut_sound, sound_stream
 
 
 @dataclass(kw_only=True)
@@ -45,10 +45,10 @@ class SoundTrack:
         for data, clips in by_film(samples):
             try:
                 with opened(data) as film:
-                    demuxer, stream = film.demuxer, sound_stream(film)
+                    stream = sound_stream(film)
                 with memory_file(data) as path:
                     for clip in clips:
-                        self._process_clip(clip, path, demuxer, stream)
+                        self._process_clip(clip, path, stream)
             except SampleError as error:
                 for clip in clips:
                     clip.end(error.reason, error.detail)
@@ -57,14 +57,14 @@ class SoundTrack:
                     clip.end(Reason.DECODE_OOM, "not enough memory to read the sound")
         return samples
 
-    def _process_clip(self, clip: Sample, path: str, demuxer: str, stream: int | None) -> None:
+    def _process_clip(self, clip: Sample, path: str, stream: SoundStream | None) -> None:
         if stream is None:
             if self.require:
                 clip.end(Reason.NO_SOUND, "no sound stream")
             return
         start_s = clip.columns.get("clip_start_s") or 0.0
         try:
-            flac = cut_sound(path, demuxer, stream, (start_s, start_s + clip.columns["duration_s"]), "flac")
+            flac = cut_sound(path, stream, (start_s, start_s + clip.columns["duration_s"]), "flac")
         except SampleError as error:
             clip.end(error.reason, error.detail)
             return

@@ -25,7 +25,7 @@ class Timeline:
     just 0, 1, 2, ... : then time stamps do not tell the order (AVI, streams without them) and frames are counted.
     keys: positions of the frames where decoding can begin, seek_stamps: what to seek for to get there; by_order there
     are no seek_stamps, and keys are off by as many frames as are shown before the key frame that they follow.
-    end_s: when the last frame is no longer shown.
+    end_s: when the last frame is no longer shown. origin_s: time stamp of the film's time zero, in seconds.
     """
 
     times_s: list[float]
@@ -33,6 +33,7 @@ class Timeline:
     keys: list[int]
     seek_stamps: list[int]
     end_s: float
+    origin_s: float
     by_order: bool
     time_base: Fraction
 
@@ -128,6 +129,7 @@ def read_timeline(film: Film, max_frames: int = MAX_FRAMES) -> Timeline:
         keys=keys,
         seek_stamps=seek_stamps,
         end_s=float((stamps[-1] + last) * time_base - origin),
+        origin_s=float(origin),
         by_order=by_order,
         time_base=time_base,
     )
