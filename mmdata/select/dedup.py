@@ -156,9 +156,9 @@ class Dedup:
         theirs = Reference(self.against).vectors(self.embedding) if self.against else np.empty((0, 0), np.float16)
         if not len(ids) or (self.against and not len(theirs)):
             return
-        with work.registered("having", pa.table({ID: ids, "place": np.arange(len(ids))})):
+        with work.registered("with_vector", pa.table({ID: ids, "place": np.arange(len(ids))})):
             order = work.db.execute(
-                f"SELECT place FROM kept JOIN having USING ({ID}) "
+                f"SELECT place FROM kept JOIN with_vector USING ({ID}) "
                 f"ORDER BY {stable_hash_sql(work.seed, 'semantic', 'key')}, key"
             ).fetchnumpy()["place"]
         if self.against:
