@@ -88,6 +88,8 @@ class Aishell:
 def _look(path: str) -> tuple[dict[str, files.Found], str]:
     """Files by relative name, and the name of the transcript. Raises SourceError where the layout is neither."""
     with files.unreadable(path):
+        if not files.is_folder(path):
+            raise SourceError(f"{path}: no such folder")
         found = {file.relative: file for file in files.tree(path)}
     transcripts = [name for name in found if name.startswith("transcript/") and name.endswith(".txt")]
     if len(transcripts) == 1 and any(name.startswith("wav/") for name in found):
