@@ -135,18 +135,25 @@ def _film(mp4: bytes, change: Change) -> tuple[bytes, tuple[int, int]]:
 
 
 def _coloured(video: ffmpeg.Graph, change: Change) -> ffmpeg.Graph:
-    """The same colours as `vary` gives, as filters on planar RGB."""
+    """The same colours as `vary` gives, as filters on planar RGB.
+
+    Filters clip to 0 to 255 in between. So a negative offset comes before the matrix (whose rows have the same sum, so
+    it can be divided by it), where it clips what ends at 0 anyway, and a positive one behind it.
+    """
     weights = {
-        f"{out}{into}": f"{change.matrix[o][i]:.9f}" for o, out in enumerate("rgb") for i, into in enumerate("rgb")
+        f"{out}{into}": f"{change.matrix[row][column]:.9f}"
+        for row, out in enumerate("rgb")
+        for column, into in enumerate("rgb")
     }
-    shifted = f"clip(val{change.offset:+.6f},0,255)"
-    return (
-        video.filter("scale", in_color_matrix="bt709")
-        .filter("format", "gbrp")
-        .filter("colorchannelmixer", **weights)
-        .filter("lutrgb", r=shifted, g=shifted, b=shifted)
-        .filter("scale", out_color_matrix="bt709", out_range="tv")
-    )
+    before = min(change.offset, 0.0) / sum(change.matrix[0])
+    video = video.filter("scale", in_color_matrix="bt709").filter("format", "gbrp")
+    video = _raised(video, before).filter("colorchannelmixer", **weights)
+    return _raised(video, max(change.offset, 0.0)).filter("scale", out_color_matrix="bt709", out_range="tv")
+
+
+def _raised(video: ffmpeg.Graph, offset: float) -> ffmpeg.Graph:
+    value = f"clip(val{offset:+.6f},0,255)"
+    return video.filter("lutrgb", r=value, g=value, b=value)
 
 
 def _in_time(sample: Sample, speed: float) -> None:

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 from mmdata.errors import Reason, SampleError
+from mmdata.media.completeness import missing_bytes
 from mmdata.media.container import sniff
 from mmdata.sample import RAW, Sample
 
@@ -116,9 +117,17 @@ def opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Film]:
         except av.error.MemoryError:
             raise MemoryError("over the memory limit") from None
         except av.FFmpegError as error:
+            require_complete(data, demuxer)
             if demuxer == "mov" and b"moov" not in data:
                 raise SampleError(Reason.TRUNCATED, "no moov box: the file ends before its index") from None
             raise SampleError(Reason.CORRUPT, _said(error)) from None
+
+
+def require_complete(data: bytes, demuxer: str) -> None:
+    """Raise SampleError(decode.truncated) where the container says that it is longer than its bytes."""
+    missing = missing_bytes(data, demuxer)
+    if missing:
+        raise SampleError(Reason.TRUNCATED, f"ends {missing} bytes or more before its end")
 
 
 def by_film(samples: Iterable[Sample]) -> Iterator[tuple[bytes, list[Sample]]]:

@@ -8,11 +8,10 @@ from typing import Annotated, ClassVar
 import annotated_types as at
 
 from mmdata.errors import Reason, SampleError
-from mmdata.media.completeness import missing_bytes
 from mmdata.options import operational, semantic
 from mmdata.sample import RAW, Sample
 from mmdata.stage import Resources
-from mmdata.video.film import Film, opened
+from mmdata.video.film import Film, opened, require_complete
 from mmdata.video.timeline import MAX_FRAMES, Timeline, read_timeline
 
 _SIZE_IN_HEADER = ("mov", "matroska", "avi", "gif", "asf")
@@ -70,9 +69,8 @@ class ProbeVideo:
     def _process_one(self, sample: Sample) -> None:
         data = sample.parts[RAW]
         with opened(data, int(self.max_megapixels * 1e6)) as film:
-            missing = missing_bytes(data, film.demuxer)
-            if missing and not self.allow_truncated:
-                raise SampleError(Reason.TRUNCATED, f"ends {missing} bytes or more before its end")
+            if not self.allow_truncated:
+                require_complete(data, film.demuxer)
             self._check_size(film)
             timeline = read_timeline(film, self.max_frames)
             sample.columns.update(_facts(film, timeline))

@@ -46,6 +46,10 @@ def numbers_of(sample: Sample) -> list[int]:
     return [number_of(rgb(sample.parts[part])) for part in sample.frame_parts]
 
 
+def numbers_of_parts(parts: dict[str, bytes]) -> list[int]:
+    return numbers_of(Sample("films-000000000042", parts))
+
+
 def rgb(jpeg: bytes) -> NDArray[np.uint8]:
     return np.asarray(simplejpeg.decode_jpeg(jpeg, colorspace="RGB"))
 
