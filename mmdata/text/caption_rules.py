@@ -117,9 +117,7 @@ class CaptionRules:
 
 
 def _is_link(stage: CaptionRules, caption: str, bare: str, language: str | None) -> bool:
-    if "." not in caption and "://" not in caption:
-        return False
-    return bool(bare) and not private.replace(caption, {"links": "", "emails": ""}).strip(_EDGES)
+    return "." in bare and not private.replace(caption, {"links": "", "emails": ""}).strip(_EDGES)
 
 
 def _is_stop_words(stage: CaptionRules, caption: str, bare: str, language: str | None) -> bool:

@@ -34,6 +34,7 @@ _LINK = re.compile(
     rf"(?:[/?#:][^\s<>\"{_CJK}]*)?",
     re.IGNORECASE,
 )
+_MAY_BE_LINK = re.compile(r"[^\s.]\.[^\s.]|://")
 _LINK_TAIL = ".,;:!?'*"  # belongs to the sentence, not to the link
 _HANDLE = re.compile(rf"(?<![{_WORD}@.\-/])@[A-Za-z0-9_](?:[{_WORD}.\-]*[{_WORD}])?")
 _PHONE = re.compile(
@@ -103,7 +104,7 @@ def _has_digits(text: str) -> bool:
 
 _FINDERS: dict[Kind, tuple[Callable[[str], bool], Callable[[str, str], str]]] = {
     "emails": (lambda text: "@" in text or "\uff20" in text or "(" in text or "[" in text, _emails),
-    "links": (lambda text: "." in text or "://" in text, _links),
+    "links": (lambda text: _MAY_BE_LINK.search(text) is not None, _links),
     "handles": (lambda text: "@" in text, _handles),
     "phones": (_has_digits, _phones),
 }

@@ -8,6 +8,8 @@ to be and to have, after the same project's lists; Chinese: particles, pronouns,
 
 from __future__ import annotations
 
+import functools
+
 _LISTS = {
     "en": """
         i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers
@@ -57,6 +59,7 @@ STOP_WORDS = {code: frozenset(words.split()) for code, words in _LISTS.items()}
 ALL = frozenset[str]().union(*STOP_WORDS.values())
 
 
+@functools.lru_cache(maxsize=256)
 def stop_words(language: str | None) -> frozenset[str]:
     """The list of a language (`en`, also `en-GB`), of all languages together where there is none for it."""
     return STOP_WORDS.get((language or "").lower().partition("-")[0], ALL)

@@ -70,7 +70,7 @@ def hash_of(folded: str) -> int:
 
 
 def simhash(folded: str, shingle_chars: int) -> int:
-    """SimHash of the set of shingles of a folded text, one blank added at either end so that short words have some."""
+    """SimHash of the shingles of a folded text, with one blank more at either end so that short words have some."""
     letters_N = np.frombuffer(f" {folded} ".encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     num_shingles = max(1, len(letters_N) - shingle_chars + 1)
     hash_N: NDArray[np.uint64] = letters_N[:num_shingles]
@@ -78,6 +78,7 @@ def simhash(folded: str, shingle_chars: int) -> int:
         hash_N = hash_N * _PRIME + letters_N[offset : offset + num_shingles]
     for shift, factor in _MIX:
         hash_N = (hash_N ^ (hash_N >> shift)) * factor
-    hash_N = np.unique(hash_N ^ (hash_N >> _LAST_SHIFT))
-    bits_NB = np.unpackbits(hash_N.astype(">u8").view(np.uint8)).reshape(len(hash_N), 64)
-    return int.from_bytes(np.packbits(2 * bits_NB.sum(axis=0, dtype=np.int64) > len(hash_N)).tobytes(), "big")
+    hash_N = hash_N ^ (hash_N >> _LAST_SHIFT)
+    bits_NB = np.unpackbits(hash_N.astype(">u8").view(np.uint8)).reshape(-1, 64)
+    ones_B = np.add.reduce(bits_NB, axis=0, dtype=np.int32)
+    return int.from_bytes(np.packbits(ones_B > len(hash_N) // 2).tobytes(), "big")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from mmdata.stage import Resources
 from mmdata.text.stop_words import stop_words
 from mmdata.text.words import words_of
 
-_ASCII_MARKS = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
-_ASCII_DIGITS = str.maketrans("", "", "0123456789")
+_ASCII_MARKS = b"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+_ASCII_DIGITS = b"0123456789"
+_CAPITALS = re.compile(r"[A-Z][A-Z0-9'\-]|[0-9'\-][A-Z]")  # in every ASCII word of two and more that is in capitals
 
 
 @dataclass(kw_only=True)
@@ -64,32 +66,36 @@ class TextStats:
     def measure(self, text: str, language: str | None = None) -> dict[str, Any]:
         """The columns of one caption."""
         words = words_of(text)
+        folded = " ".join(words).lower().replace("\u2019", "'").split(" ") if words else []
         dense = "".join(text.split())
+        num_marks, num_digits = _marks_and_digits(dense)
+        has_capitals = not text.isascii() or _CAPITALS.search(text) is not None
         return {
             "text_chars": len(text),
             "text_words": len(words),
-            "text_repetition_share": repetition_share(words, self.ngram_words),
-            "text_caps_share": _caps_share(words),
-            "text_punctuation_share": _share(_num_marks(dense), len(dense)),
-            "text_digit_share": _share(_num_digits(dense), len(dense)),
-            "text_stop_share": _stop_share(words, stop_words(language)),
+            "text_repetition_share": repetition_share(folded, self.ngram_words),
+            "text_caps_share": _caps_share(words) if has_capitals else 0.0,
+            "text_punctuation_share": _share(num_marks, len(dense)),
+            "text_digit_share": _share(num_digits, len(dense)),
+            "text_stop_share": _share(sum(map(stop_words(language).__contains__, folded)), len(words)),
         }
 
 
 def repetition_share(words: Sequence[str], size: int) -> float:
-    """Share of the words' characters that lie in an n-gram of `size` words seen before, small and capital alike."""
-    folded = [word.lower() for word in words]
-    num_grams = len(folded) - size + 1
-    if len(set(zip(*(folded[offset:] for offset in range(size)), strict=False))) >= num_grams:
+    """Share of the words' characters that lie in an n-gram of `size` words seen before."""
+    num_words = len(words)
+    if size > 1 and len(set(words)) == num_words:
+        return 0.0
+    grams = list(zip(*(words[offset:] for offset in range(size)), strict=False))
+    if len(set(grams)) == len(grams):
         return 0.0
     seen: set[tuple[str, ...]] = set()
     repeated: set[int] = set()
-    for start in range(num_grams):
-        gram = tuple(folded[start : start + size])
+    for start, gram in enumerate(grams):
         if gram in seen:
             repeated.update(range(start, start + size))
         seen.add(gram)
-    return _share(sum(len(folded[place]) for place in repeated), sum(map(len, folded)))
+    return _share(sum(len(words[place]) for place in repeated), sum(map(len, words)))
 
 
 def _share(part: int, whole: int) -> float:
@@ -101,18 +107,10 @@ def _caps_share(words: Sequence[str]) -> float:
     return _share(sum(map(str.isupper, cased)), len(cased))
 
 
-def _stop_share(words: Sequence[str], stops: frozenset[str]) -> float:
-    return _share(sum(map(stops.__contains__, " ".join(words).lower().replace("\u2019", "'").split(" "))), len(words))
-
-
-def _num_marks(dense: str) -> int:
-    """Characters of the Unicode categories P (punctuation) and S (symbols)."""
+def _marks_and_digits(dense: str) -> tuple[int, int]:
+    """Characters of the Unicode categories P (punctuation) and S (symbols), and digits."""
     if dense.isascii():
-        return len(dense) - len(dense.translate(_ASCII_MARKS))
-    return sum(unicodedata.category(letter)[0] in "PS" for letter in dense)
-
-
-def _num_digits(dense: str) -> int:
-    if dense.isascii():
-        return len(dense) - len(dense.translate(_ASCII_DIGITS))
-    return sum(letter.isdigit() for letter in dense)
+        data = dense.encode()
+        return len(data) - len(data.translate(None, _ASCII_MARKS)), len(data) - len(data.translate(None, _ASCII_DIGITS))
+    categories = [unicodedata.category(letter)[0] for letter in dense]
+    return categories.count("P") + categories.count("S"), sum(map(str.isdigit, dense))

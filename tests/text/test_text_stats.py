@@ -35,7 +35,7 @@ def test_chinese_words_and_stop_words_are_counted() -> None:
         ("cat cat cat cat", 1, 3 / 4),
         ("cat cat cat cat", 2, 3 / 4),  # the second to the fourth word end a pair that has been
         ("big dog big dog", 2, 1 / 2),
-        ("big dog Big DOG", 2, 1 / 2),
+        ("big dog a big dog", 2, 6 / 13),
         ("x y z x y z", 3, 1 / 2),
         ("x y", 3, 0),
         ("", 1, 0),
