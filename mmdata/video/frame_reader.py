@@ -106,10 +106,7 @@ def _decode(film: Film, timeline: Timeline, waiting: deque[int], is_seeking: boo
     leads too far.
     """
     codec = film.stream.codec_context
-    places: dict[int | None, int] = {}
-    if not timeline.by_order:
-        places.update((stamp, position) for position, stamp in enumerate(timeline.stamps))
-    wanted = frozenset(waiting)
+    places, wanted = timeline.places, frozenset(waiting)
     can_skip = codec.name in _SKIPPING and not timeline.by_order
     position = -1
     while waiting:
@@ -136,12 +133,11 @@ def _decode(film: Film, timeline: Timeline, waiting: deque[int], is_seeking: boo
 
 def decode_all(data: bytes, timeline: Timeline) -> Iterator[tuple[int, VideoFrame]]:
     """(position, frame) of every frame that decodes, in order."""
-    places = {stamp: position for position, stamp in enumerate(timeline.stamps)}
     position = -1
     with opened(data) as film:
         for packet in film.packets():
             for frame in _decoded(film, packet if packet.size else None):
-                found = None if timeline.by_order or frame.pts is None else places.get(frame.pts)
+                found = None if timeline.by_order or frame.pts is None else timeline.places.get(frame.pts)
                 position = min(position + 1 if found is None else found, timeline.num_frames - 1)
                 yield position, frame
 

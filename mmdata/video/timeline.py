@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
 import statistics
@@ -40,6 +41,11 @@ class Timeline:
     @property
     def num_frames(self) -> int:
         return len(self.times_s)
+
+    @functools.cached_property
+    def places(self) -> dict[int | None, int]:
+        """Position by time stamp; empty by_order."""
+        return {} if self.by_order else {stamp: position for position, stamp in enumerate(self.stamps)}
 
     @property
     def fps(self) -> float:
