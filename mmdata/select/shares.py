@@ -36,7 +36,7 @@ def targets_of_shares(
     shares = _filled(shares, have)
     empty = sorted(name for name, share in shares.items() if share > 0 and not have.get(name))
     if empty:
-        there = {name: share for name, share in shares.items() if have.get(name)}
+        there = {name: share for name, share in shares.items() if share > 0 and have.get(name)}
         left = math.fsum(there.values())
         nearest = _said(there, left) if left else "none of the groups named has rows"
         raise ConfigError(

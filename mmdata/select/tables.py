@@ -104,6 +104,8 @@ def _chunks(found: Sequence[tuple[ShardTables, dict[str, pa.Schema], int]]) -> I
 def unify(schemas: Sequence[pa.Schema], where: str) -> pa.Schema:
     """One schema with every column of all. Raises ConfigError naming the column whose types do not go together."""
     distinct = list(dict.fromkeys(schema.remove_metadata() for schema in schemas))
+    if len(distinct) > 1:
+        distinct = [pa.schema([(column.name, _plain(column.type)) for column in schema]) for schema in distinct]
     try:
         return pa.unify_schemas(distinct, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:

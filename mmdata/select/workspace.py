@@ -201,19 +201,11 @@ class Workspace:
 
     def add_column(self, name: str, kind: pa.DataType, ids: NDArray[np.int64], values: NDArray[Any]) -> None:
         """Give kept rows a new column that later rules may read; rows that are not named have null."""
-        table = pa.table({ID: ids, "value": pa.array(values, kind)})
-        with self.registered("made", table):
-            for place in ("added", "kept"):
-                if place == "added":
-                    self.db.execute("ALTER TABLE added RENAME TO added_before")
-                else:
-                    self.db.execute("ALTER TABLE kept RENAME TO kept_before")
-                join = "FULL JOIN" if place == "added" else "LEFT JOIN"
-                self.db.execute(
-                    f"CREATE TABLE {place} AS SELECT {place}_before.*, made.value AS {quoted(name)} "
-                    f"FROM {place}_before {join} made USING ({ID})"
-                )
-                self.db.execute(f"DROP TABLE {place}_before")
+        with self.registered("made", pa.table({ID: ids, name: pa.array(values, kind)})):
+            for table, join in (("added", "FULL"), ("kept", "LEFT")):
+                self.db.execute(f"ALTER TABLE {table} RENAME TO before")
+                self.db.execute(f"CREATE TABLE {table} AS SELECT * FROM before {join} JOIN made USING ({ID})")
+                self.db.execute("DROP TABLE before")
         self.types[name] = self.added[name] = kind
 
     def vectors(self, column: str) -> tuple[NDArray[np.int64], NDArray[np.float16]]:

@@ -16,11 +16,12 @@ from mmdata.shards.folders import RunFolder
 ROWS_PER_SHARD = 100_000
 LANGUAGES = ("en", "zh", "de", "fr", "es", "ja", "ru", None)
 SOURCES = ("web", "photos", "archive")
-_WORDS = (
+_TEXT = (
     "a photograph of the old red brick house in green hills under grey clouds with two small dogs and their owner "
     "running along river near harbour at night market street vendor sells fresh fruit bread flowers wooden table "
     "white background product view vintage poster free vector illustration stock image modern kitchen design ideas"
-).split()
+)
+_WORDS = _TEXT.split()
 
 
 def write(folder: Path, rows: int, rows_per_shard: int = ROWS_PER_SHARD) -> list[ShardTables]:
@@ -49,7 +50,9 @@ def _shard(first: int, rows: int) -> tuple[pa.Table, pa.Table]:
     key = pc.binary_join_element_wise(pa.array(source, pa.string()), _digits(number, 12), "-")
     side_px = rng.integers(64, 2048, (2, rows)).astype(np.int32)
     hashes = _mixed(content)
-    language = pa.array(np.array(LANGUAGES, object)[rng.choice(8, rows, p=(0.5, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05))])
+    language = pa.array(
+        np.array(LANGUAGES, object)[rng.choice(8, rows, p=(0.5, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05))]
+    )
     columns = {
         "key": key,
         "source": pa.array(source, pa.string()),

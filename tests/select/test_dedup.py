@@ -179,7 +179,10 @@ def test_leakage_of_a_hundred_planted_near_copies_is_found(tmp_path: Path) -> No
     assert {row["reason"] for row in found.values()} == {"ok", "filtered.leakage"}
 
 
-@pytest.mark.parametrize(("by", "column", "name"), [("sha256", "raw_sha256", "sha256"), ("url", "url", "URL"), ("caption", "caption", "TEXT")])
+@pytest.mark.parametrize(
+    ("by", "column", "name"),
+    [("sha256", "raw_sha256", "sha256"), ("url", "url", "URL"), ("caption", "caption", "TEXT")],
+)
 def test_what_another_table_has_is_leakage_by_exact_values_too(tmp_path: Path, by: str, column: str, name: str) -> None:
     pq.write_table(pa.table({name: ["one", "Two ", None]}), tmp_path / "eval.parquet")
     rows = [{column: text} for text in ("one", "two", "three", None, "three")]

@@ -18,7 +18,10 @@ from tests.select.planted import decided
     ("text", "columns"),
     [
         ("width_px * height_px > 65536 and clip_similarity > 0.2", {"width_px", "height_px", "clip_similarity"}),
-        ('image_text.clip_similarity between 0 and 1 or "Odd ""Name" is null', {"image_text.clip_similarity", 'Odd "Name'}),
+        (
+            'image_text.clip_similarity between 0 and 1 or "Odd ""Name" is null',
+            {"image_text.clip_similarity", 'Odd "Name'},
+        ),
         ("case when a > 1 then b else least(c, d) end", {"a", "b", "c", "d"}),
         ("language in ('en', 'zh') and not lower(caption) like '%cat%'", {"language", "caption"}),
         ("len(string_split_regex(trim(caption), '\\s+')) > 2 -- a comment", {"caption"}),
@@ -80,7 +83,14 @@ def test_no_text_is_a_bug(text: str) -> None:
 def test_rows_for_which_it_is_not_true_are_dropped_and_missing_values_as_told(tmp_path: Path) -> None:
     rows = [{"size": 1}, {"size": 5}, {"size": None}]
     for missing, reasons in (
-        ("drop", [("filtered.expression", "not: size > 2"), ("ok", ""), ("filtered.expression", "a value is missing: size > 2")]),
+        (
+            "drop",
+            [
+                ("filtered.expression", "not: size > 2"),
+                ("ok", ""),
+                ("filtered.expression", "a value is missing: size > 2"),
+            ],
+        ),
         ("keep", [("filtered.expression", "not: size > 2"), ("ok", ""), ("ok", "")]),
     ):
         rule = Where.parse({"expr": "size > 2", "missing": missing}, "t")

@@ -27,7 +27,9 @@ def planted(rng: np.random.Generator, number: int, distances: range) -> np.ndarr
     base = rng.integers(0, 2**64, number, dtype=np.uint64)
     copies = [base]
     for distance in distances:
-        flips = np.array([sum(1 << int(bit) for bit in rng.choice(64, distance, replace=False)) for _ in base], np.uint64)
+        flips = np.array(
+            [sum(1 << int(bit) for bit in rng.choice(64, distance, replace=False)) for _ in base], np.uint64
+        )
         copies.append(base ^ flips)
     return np.unique(np.concatenate(copies))
 

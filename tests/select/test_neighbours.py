@@ -10,7 +10,8 @@ from mmdata.select.neighbours import components, stars
 
 GRAPHS = st.integers(1, 30).flatmap(
     lambda nodes: st.tuples(
-        st.just(nodes), st.lists(st.tuples(st.integers(0, nodes - 1), st.integers(0, nodes - 1)).filter(lambda e: e[0] != e[1]))
+        st.just(nodes),
+        st.lists(st.tuples(st.integers(0, nodes - 1), st.integers(0, nodes - 1)).filter(lambda e: e[0] != e[1])),
     )
 )
 

@@ -66,7 +66,7 @@ def test_details_say_share_and_percentile_and_reasons_those_of_the_column(tmp_pa
         ("filtered.score_low", "clip_similarity is missing"),
     ]
     found = decided(tmp_path, rows, [Thresholds.parse({"width_px": {"min": "p50"}}, "t")])
-    assert [(row["reason"], row["detail"]) for row in found.values()][0] == ("filtered.too_small", "width_px 5 < p50")
+    assert next((row["reason"], row["detail"]) for row in found.values()) == ("filtered.too_small", "width_px 5 < p50")
 
 
 def test_a_limit_of_a_column_called_like_one_of_ours_is_no_trouble(tmp_path: Path) -> None:
