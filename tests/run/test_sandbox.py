@@ -17,7 +17,7 @@ import pytest
 from mmdata.counters import check_law
 from mmdata.errors import MmdataError, Reason
 from mmdata.run import sandbox as sandbox_module
-from mmdata.run.sandbox import Sandbox
+from mmdata.run.sandbox import Sandbox, kept_sandboxes
 from mmdata.sample import Sample, sample_key
 from tests.run.breaking import BREAKS, CUTS
 
@@ -288,3 +288,20 @@ def test_a_child_that_cannot_start_says_what_to_do() -> None:
         pytest.raises(MmdataError, match=r"the decoding child does not start: .*; try: mmdata doctor"),
     ):
         sandbox.process(_samples(b"x"))
+
+
+def test_the_children_of_all_groups_of_a_pipeline_are_kept_until_another_comes() -> None:
+    groups = [[(BREAKS, {"mark": mark})] for mark in ("first", "second")]
+
+    def pids() -> list[object]:
+        kept = kept_sandboxes(groups, timeout_s=60, memory_mb=96)
+        return [sandbox.process(_samples(b"fine"))[0].columns["pid"] for sandbox in kept]
+
+    before = pids()
+    assert len(set(before)) == 2
+    assert pids() == before
+    for sandbox in kept_sandboxes([], timeout_s=60, memory_mb=96):
+        sandbox.close()
+    for pid in before:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(str(pid)), 0)
