@@ -68,7 +68,37 @@ _parts(
 )
 _parts("ingest", "ingest", "Fetch, decode and stage; the first part of `run`.")
 _parts("score", "score", "Ingest what is missing, then score.")
-_parts("select", "select", "Ingest and score what is missing, then decide what to keep.")
+
+
+@app.command()
+def select(
+    pipeline: Pipeline,
+    overrides: Overrides = None,
+    what_if: Annotated[
+        str,
+        typer.Option("--what-if", metavar="X=A,B", help="do nothing, and print what other values of one option keep"),
+    ] = "",
+    run: RunPath = "",
+    dataset: DatasetPath = "",
+    ray_address: RayAddress = "",
+    in_process: InProcess = False,
+) -> None:
+    """Ingest and score what is missing, then decide what to keep.
+
+    Example:  mmdata select my.yaml --what-if clip_similarity.min=0.2,0.25,0.3
+    """
+    from mmdata.run.pipeline import Places, run_pipeline
+
+    places = Places(run, dataset, ray_address, in_process)
+    if not what_if:
+        run_pipeline(pipeline, overrides or [], places, "select")
+        return
+    from mmdata.run.what_if import answer
+
+    for line in answer(pipeline, overrides or [], places, what_if):
+        print(line)
+
+
 _parts("emit", "emit", "Everything but the report.")
 _parts("report", "report", "Everything that is missing, then the report page.")
 

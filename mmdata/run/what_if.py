@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mmdata.config import Entry, Pipeline
+from mmdata.config import Entry, Pipeline, load
 from mmdata.errors import ConfigError
 from mmdata.options import nearest
 from mmdata.run.catalog import RULES, resolve
+from mmdata.run.pipeline import Places, default_places
 from mmdata.select.rules import Rule
 from mmdata.select.tables import ShardTables
 from mmdata.select.what_if import Edge, EdgeSample, Outcome, what_if
+from mmdata.shards.arrow import start_without_pandas
 from mmdata.shards.commits import CommitLog
 from mmdata.shards.folders import RunFolder
 
@@ -41,13 +43,15 @@ class Question:
         return ".".join(self.path[:-1]) if is_limit else None
 
 
-def answer(pipeline: Pipeline, run: RunFolder, question_text: str) -> Iterator[str]:
+def answer(path: str, overrides: Sequence[str], places: Places, question_text: str) -> Iterator[str]:
     """Lines that say what every value would keep.
 
     Raises ConfigError for a question about no rule of the pipeline, and for a run that is not scored.
     """
+    start_without_pandas()
+    pipeline = load(path, overrides)
     question = parse_question(pipeline, question_text)
-    tables = _tables(pipeline, run)
+    tables = _tables(pipeline, RunFolder(default_places(pipeline, places).run))
     variants, edges, before = _variants(pipeline, question)
     with tempfile.TemporaryDirectory() as scratch:
         outcomes = what_if(tables, before, variants, edges, seed=pipeline.seed, scratch=Path(scratch) / "select")
