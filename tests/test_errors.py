@@ -66,6 +66,7 @@ def test_only_failures_of_fetching_are_transient() -> None:
         "fetch.rate_limited",
         "fetch.http_5xx",
         "fetch.storage",
+        "fetch.site_rate_limited",
     }
 
 
