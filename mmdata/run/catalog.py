@@ -65,6 +65,8 @@ STAGES = {
 SCORERS = {
     "image_text": "mmdata.score.image_text:ImageText",
     "document_similarity": "mmdata.score.document_similarity:DocumentSimilarity",
+    "audio_text": "mmdata.score.audio_text:AudioText",
+    "transcript": "mmdata.score.transcript:Transcript",
 }
 RULES = {
     "remove": "mmdata.select.remove:Remove",
@@ -154,7 +156,7 @@ def _make(catalog: Mapping[str, str], entry: Entry, kind: str, folder: Path) -> 
         )
     cls = load_class(catalog[entry.name])
     options = dict(entry.options)
-    files = getattr(cls, "files", frozenset()) if kind == "rule" else frozenset()  # options that are files
+    files: frozenset[str] = getattr(cls, "files", frozenset()) if kind == "rule" else frozenset()  # options that are files
     for name in sorted({"path", "root", "model", *files}):
         is_file = name != "model" or name in files or str(options.get(name)).startswith(LOCAL_MODEL)
         if isinstance(options.get(name), str) and is_file:
