@@ -49,7 +49,7 @@ class Encoder:
         self.device = torch.device("cuda" if cuda else "cpu")
         self.precision = precision if precision != "auto" else "bf16" if cuda else "fp32"
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
-        _settle(threads, cuda)
+        settle(threads, cuda)
         self._model, self._tokenizer = _load(model, pretrained, self.precision, self.device)
         # Convolutional towers run up to three times faster on the CPU in this order; transformers do not mind it.
         self._model.to(memory_format=torch.channels_last)
@@ -204,7 +204,7 @@ def _text_tower(model: str) -> dict[str, Any]:
     return {"text_cfg": {**text, "hf_model_name": str(folder), "hf_model_pretrained": False}}
 
 
-def _settle(threads: int, cuda: bool) -> None:
+def settle(threads: int, cuda: bool) -> None:
     """Settings of this process under which the same batch gives the same bits."""
     import torch
 
