@@ -41,7 +41,7 @@ def test_images_ten_times_the_text_are_sampled_down_until_the_ratio_holds(tmp_pa
 PLANTED = st.dictionaries(st.sampled_from("abcd"), st.tuples(st.integers(1, 40), st.integers(1, 10)), min_size=1)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=9, deadline=None)
 @given(groups=PLANTED, unit=st.sampled_from(["samples", "hours", "tokens"]), repeat=st.integers(1, 3), data=st.data())
 def test_shares_are_within_one_sample_of_their_targets_in_every_unit(
     tmp_path_factory: pytest.TempPathFactory,
@@ -75,7 +75,7 @@ def test_shares_are_within_one_sample_of_their_targets_in_every_unit(
     assert max(row["repeat"] for row in found.values()) <= repeat
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(data=st.data(), temperature=st.floats(0, 1))
 def test_neither_order_of_rows_nor_threads_change_who_stays(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, temperature: float

@@ -110,7 +110,7 @@ def test_embeddings_that_nearly_agree_are_semantic_duplicates(tmp_path: Path) ->
     assert leaders(decided(tmp_path, rows, [best])) == {row: 260 + row for row in range(40)}
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(data=st.data(), by=st.sampled_from(["phash", "embedding", "caption"]), drops=st.booleans())
 def test_the_outcome_does_not_depend_on_the_order_of_rows_or_on_threads(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, by: str, drops: bool

@@ -51,7 +51,7 @@ def test_the_table_of_a_shard_is_row_aligned_with_its_ledger(tmp_path: Path) -> 
 CONTENTS = st.lists(st.sampled_from(["a", "b", "c", "d", None]), min_size=1, max_size=24)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(contents=CONTENTS, seed=st.integers(0, 5), data=st.data())
 def test_the_outcome_does_not_depend_on_the_order_of_rows_or_on_threads(
     tmp_path_factory: pytest.TempPathFactory, contents: list[str | None], seed: int, data: st.DataObject

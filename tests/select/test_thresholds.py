@@ -20,7 +20,7 @@ def numbers_kept(folder: Path, rows: list[dict], limits: dict) -> list[int]:
     return sorted(int(key[-12:]) for key in kept)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(values=st.permutations(range(40)), share=st.floats(0.01, 1), percent=st.integers(0, 100))
 def test_shares_and_percentiles_keep_as_many_rows_as_they_say(
     tmp_path_factory: pytest.TempPathFactory, values: list[int], share: float, percent: int
