@@ -138,4 +138,4 @@ def _child(film: Sample, index: int, clip: Span, num_frames: int) -> Sample:
     }
     if clip.text is not None:
         columns["caption"] = clip.text
-    return Sample(child_key(film.key, index), dict(film.parts), columns)
+    return Sample(child_key(film.key, index), {RAW: film.parts[RAW]}, columns)

@@ -35,15 +35,6 @@ def parse(text: str) -> list[Cue]:
     return sorted(cues, key=lambda cue: (cue.start_s, cue.end_s))
 
 
-def to_srt(cues: Iterable[Cue]) -> str:
-    """The cues as SRT, to the millisecond."""
-    blocks = (
-        f"{number}\n{_stamp(cue.start_s)} --> {_stamp(cue.end_s)}\n{html.escape(cue.text, quote=False)}\n"
-        for number, cue in enumerate(cues, 1)
-    )
-    return "\n".join(blocks)
-
-
 def shifted(cues: Iterable[Cue], shift_s: float) -> list[Cue]:
     """The cues that much later; what would begin before zero begins at zero, what would end before it is left out."""
     moved = (replace(cue, start_s=max(0.0, cue.start_s + shift_s), end_s=cue.end_s + shift_s) for cue in cues)
@@ -97,8 +88,3 @@ def _seconds(groups: Sequence[str | None]) -> float:
     hours, minutes, seconds, fraction = groups
     whole = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
     return float(f"{whole}.{fraction or 0}")
-
-
-def _stamp(seconds: float) -> str:
-    ms = round(seconds * 1000)
-    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d},{ms % 1000:03d}"

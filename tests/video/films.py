@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import wave
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from mmdata.sample import Sample
+from mmdata.video.subtitles import Cue
 from tests.media.ffmpeg_made import make
 
 BITS = 10
@@ -103,6 +105,20 @@ def with_sound(
     (folder / "sound.wav").write_bytes(sound)
     inputs = ["-i", str(folder / "film"), *before_sound, "-i", str(folder / "sound.wav")]
     return make(folder / name, *inputs, "-map", "0:v", "-map", "1:a", *arguments)
+
+
+def to_srt(cues: Sequence[Cue]) -> str:
+    """The cues as SRT, to the millisecond."""
+    blocks = (
+        f"{number}\n{_stamp(cue.start_s)} --> {_stamp(cue.end_s)}\n{html.escape(cue.text, quote=False)}\n"
+        for number, cue in enumerate(cues, 1)
+    )
+    return "\n".join(blocks)
+
+
+def _stamp(seconds: float) -> str:
+    ms = round(seconds * 1000)
+    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d},{ms % 1000:03d}"
 
 
 def sample_of(data: bytes, own: dict[str, Any] | None = None, **columns: Any) -> Sample:

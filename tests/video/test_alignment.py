@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mmdata.video.align_subtitles import AlignSubtitles
 from mmdata.video.alignment import STEP_S, align, speech_steps
 from mmdata.video.cut_clips import CutClips
-from mmdata.video.subtitles import Cue, shifted, to_srt
+from mmdata.video.subtitles import Cue, shifted
 from tests.video import films
 
 SPEECH = Path(__file__).parents[3] / "shared" / "data" / "speech-en" / "wav"
@@ -45,7 +45,7 @@ def spoken(tmp_path_factory):
 @pytest.mark.parametrize("shift_s", [0.0, 2.0, -2.0, 0.7])
 def test_a_planted_shift_is_found_to_a_tenth_of_a_second(through, spoken, shift_s):
     film, cues = spoken
-    (sample,) = through(film, AlignSubtitles(), own={"subtitles": to_srt(shifted(cues, shift_s))})
+    (sample,) = through(film, AlignSubtitles(), own={"subtitles": films.to_srt(shifted(cues, shift_s))})
     assert sample.is_ok
     assert sample.columns["subtitle_shift_s"] == pytest.approx(-shift_s, abs=0.1)
     assert sample.columns["subtitle_correction_s"] == 0
@@ -58,7 +58,7 @@ def test_a_planted_shift_is_found_to_a_tenth_of_a_second(through, spoken, shift_
 def test_a_corrected_shift_puts_the_clips_where_the_words_are(through, spoken):
     film, cues = spoken
     cut = CutClips(mode="subtitles", max_gap_s=0, min_s=0)
-    clips = through(film, AlignSubtitles(correct=True), cut, own={"subtitles": to_srt(shifted(cues, 2.0))})
+    clips = through(film, AlignSubtitles(correct=True), cut, own={"subtitles": films.to_srt(shifted(cues, 2.0))})
     right = [cue for cue in cues if cue.start_s < SECONDS - 3]
     assert [clip.columns["caption"] for clip in clips][: len(right)] == [cue.text for cue in right]
     for clip, cue in zip(clips, right, strict=False):
@@ -68,7 +68,7 @@ def test_a_corrected_shift_puts_the_clips_where_the_words_are(through, spoken):
 
 def test_subtitles_that_fit_are_left_alone(through, spoken):
     film, cues = spoken
-    (sample,) = through(film, AlignSubtitles(correct=True), own={"subtitles": to_srt(cues)})
+    (sample,) = through(film, AlignSubtitles(correct=True), own={"subtitles": films.to_srt(cues)})
     assert sample.columns["subtitle_correction_s"] == 0
 
 

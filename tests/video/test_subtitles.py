@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdata.video.subtitles import Cue, merged, parse, shifted, to_srt
+from mmdata.video.subtitles import Cue, merged, parse, shifted
+from tests.video.films import to_srt
 
 SRT = """\ufeff1
 00:00:01,000 --> 00:00:02,500
