@@ -2,8 +2,8 @@
 
 Normalisation. English (language `en`): that of Whisper's authors (Radford et al. 2022, appendix C) as transformers has
 it: lower case, numbers as figures, contractions written out, fillers and what stands in brackets left out. Other
-languages: NFKC, lower case, punctuation and symbols to blanks. Everywhere each Chinese character and kana is a word, and
-so is each figure: "one two three" becomes 123, but a recogniser may write 1 2 3.
+languages: NFKC, lower case, punctuation and symbols to blanks. Each Chinese character and kana is a word everywhere, and
+so is each figure, since of "one two three" the normaliser makes 123, and of 1 2 3 "one 2 3".
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 _ALONE = re.compile("([0-9\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
+_ONE = re.compile(r"\bone\b")
 _MAX_CHARS = 20_000  # the work grows with the square
 
 
 def words_of(text: str, language: str) -> list[str]:
     """The words of a text that are compared; language: an ISO 639-1 code, or empty where it is not known."""
     text = unicodedata.normalize("NFKC", text[:_MAX_CHARS])
-    text = _english()(text) if language.lower().startswith("en") else _plain(text)
+    text = _ONE.sub("1", _english()(text)) if language.lower().startswith("en") else _plain(text)
     found = _ALONE.sub(r" \1 ", text).split()
     return [word for word in found if any(character.isalnum() for character in word)]
 
