@@ -2,8 +2,8 @@
 
 Normalisation. English (language `en`): that of Whisper's authors (Radford et al. 2022, appendix C) as transformers has
 it: lower case, numbers as figures, contractions written out, fillers and what stands in brackets left out. Other
-languages: NFKC, lower case, punctuation and symbols to blanks. Each Chinese character and kana is a word everywhere, and
-so is each figure, since of "one two three" the normaliser makes 123, and of 1 2 3 "one 2 3".
+languages: NFKC, lower case, punctuation and symbols to blanks. Each Chinese character and kana is a word everywhere, so
+is each figure, since of "one two three" the normaliser makes 123, and of 1 2 3 "one 2 3".
 """
 
 from __future__ import annotations
