@@ -13,7 +13,7 @@ from mmdata.select.tables import ShardTables
 from mmdata.shards import ledger
 from mmdata.shards.folders import RunFolder
 
-ROWS_PER_SHARD = 100_000
+ROWS_PER_SHARD = 10_000
 LANGUAGES = ("en", "zh", "de", "fr", "es", "ja", "ru", None)
 SOURCES = ("web", "photos", "archive")
 _TEXT = (
