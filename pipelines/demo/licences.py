@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from pipelines.demo.listing import Work
 
 _PUBLIC = "public domain"
 # File name under photos/: licence, author and source as scikit-image's documentation of `skimage.data` states them.
@@ -30,8 +32,14 @@ Written by `build.py`. The first column names a file or a pattern under `media/`
 | file | licence | author and source |
 |---|---|---|
 """
-_FLUENT = "Microsoft, Fluent Emoji 3D; npm `@lobehub/fluent-emoji-3d` 1.1.0 by LobeHub"
+FLUENT = "Microsoft, Fluent Emoji 3D; npm `@lobehub/fluent-emoji-3d` 1.1.0 by LobeHub"
 _TAIL = """
+Films are cut, scaled and encoded anew from Big Buck Bunny, (c) copyright 2008, Blender Foundation,
+https://peach.blender.org, Creative Commons Attribution 3.0 (https://creativecommons.org/licenses/by/3.0/). Speech is
+Asterisk's prompts, recorded by Allison Smith, Creative Commons Attribution-ShareAlike 3.0
+(https://creativecommons.org/licenses/by-sa/3.0/): so are the files made from it, which are converted, and where the
+list says so changed.
+
 Photographs come from the PyPI package `scikit-image` 0.26.0, whose documentation states the terms; they are scaled to
 at most 512 px. English and Chinese names in the tables come from the PyPI package `emoji` 2.16.0 (BSD-3-Clause), which
 takes them from Unicode CLDR (Unicode-3.0).
@@ -55,14 +63,17 @@ The MIT licence of Fluent Emoji:
 """
 
 
-def write(path: Path, media: Path, made: Sequence[str]) -> None:
-    """One row per photograph, per made file and per derived file; the drawings share one."""
-    rows = [("fluent/*", "MIT", _FLUENT)]
+def write(path: Path, media: Path, made: Sequence[str], works: Mapping[str, Work]) -> None:
+    """One row per file, but the drawings share one. works: of the films, sounds and captions, by path under media/."""
+    rows = [("fluent/*", "MIT", FLUENT)]
+    rows += [(name, work.license, work.source) for name, work in sorted(works.items())]
     rows += [(f"photos/{name}", *PHOTOGRAPHS[name]) for name in sorted(PHOTOGRAPHS)]
     for file in sorted((media / "planted").iterdir()):
         name = f"planted/{file.name}"
+        if name in works:
+            continue
         made_here = ("CC0-1.0", "made by `planted.py`, shows nobody's picture")
-        rows.append((name, *made_here) if name in made else (name, "MIT", f"{_FLUENT}; changed by `planted.py`"))
+        rows.append((name, *made_here) if name in made else (name, "MIT", f"{FLUENT}; changed by `planted.py`"))
     table = "".join(f"| `{name}` | {license_name} | {source} |\n" for name, license_name, source in rows)
     path.write_text(_HEAD + table + _TAIL, encoding="utf-8")
 

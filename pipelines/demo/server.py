@@ -32,6 +32,19 @@ _TYPES = {
     ".svg": "image/svg+xml",
     ".heic": "image/heic",
     ".html": "text/html; charset=utf-8",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+    ".mov": "video/quicktime",
+    ".avi": "video/x-msvideo",
+    ".mpeg": "video/mpeg",
+    ".wav": "audio/wav",
+    ".mp3": "audio/mpeg",
+    ".flac": "audio/flac",
+    ".ogg": "audio/ogg",
+    ".m4a": "audio/mp4",
+    ".amr": "audio/amr",
+    ".g722": "audio/G722",
 }
 _PHRASES = {200: "OK", 302: "Found", 404: "Not Found", 405: "Method Not Allowed", 410: "Gone", 429: "Too Many Requests"}
 _IDLE_S = 60.0  # a client that says nothing for so long is let go
