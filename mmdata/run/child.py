@@ -23,7 +23,8 @@ from mmdata.sample import RAW, Sample, clean_detail
 
 LENGTH = struct.Struct(">I")
 OUT_OF_MEMORY_EXIT = 12  # exit code of a child for which one sample is too much before or after its stages
-FILE_MODALITIES = {"video_text", "audio_text"}  # their programs read a file in memory, which counts as one written
+FILE_MODALITIES = {"video_text", "audio_text"}  # their decoders read files in memory, which count as written
+FILE_PARTS = {RAW, "sound", "video"}
 _PR_SET_PDEATHSIG = 1
 
 
@@ -103,11 +104,16 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a native library prints must not get between the replies
     settings = orjson.loads(stdin.readline())
     stages = []
-    for name, options in settings["stages"]:
-        stage = load_class(STAGES.get(name, name))(**options)
-        stage.setup()
-        stages.append(stage)
-    needs_files = any(stage.modalities & FILE_MODALITIES for stage in stages)
+    try:
+        for name, options in settings["stages"]:
+            stage = load_class(STAGES.get(name, name))(**options)
+            stage.setup()
+            stages.append(stage)
+    except Exception as error:  # the parent says it, since nobody reads what this process prints
+        stdout.write(pack([], {"error": clean_detail(f"{type(error).__name__}: {error}")}))
+        stdout.flush()
+        return
+    needs_files = any(stage.modalities & FILE_MODALITIES and stage.reads & FILE_PARTS for stage in stages)
     _limit(settings["memory_bytes"], settings["cpu_s"], settings["memory_bytes"] if needs_files else 0)
     try:
         _answer(stdin, stdout, stages)

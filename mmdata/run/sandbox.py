@@ -22,7 +22,7 @@ from mmdata.sample import Sample
 
 START_S = 60.0
 EXIT_S = 5.0  # for a child that closed its pipe to end
-RECYCLE_SAMPLES = 20_000  # decoders leak; a fresh child now and then costs nothing
+RECYCLE_SAMPLES = 50_000  # decoders leak; a fresh child now and then costs nothing
 PIPE_BYTES = 1 << 20
 READ_BYTES = 1 << 17
 BATCH_BYTES = 16 << 20  # a message ends with the sample that reaches it: what waits counts against the child's memory
@@ -180,10 +180,13 @@ class _Child:
         deadline = time.monotonic() + START_S
         try:
             self.send(json.dumps(settings).encode() + b"\n", deadline)
-            self.receive(deadline)
+            _, said = self.receive(deadline)
         except ChildDied as death:
             self.close()
             raise MmdataError(f"the decoding child does not start: {death.detail}; try: mmdata doctor") from None
+        if "error" in said:
+            self.close()
+            raise MmdataError(f"a stage cannot be set up in the decoding child: {said['error']}")
 
     def send(self, data: bytes, deadline: float) -> None:
         view = memoryview(data)
