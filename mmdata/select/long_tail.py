@@ -18,7 +18,7 @@ from mmdata.options import build, semantic
 from mmdata.select.lists import read_lines
 from mmdata.select.rules import Needs
 from mmdata.select.weights import CJK
-from mmdata.select.workspace import ID, Workspace, literal
+from mmdata.select.workspace import ID, Workspace, literal, stable_hash_sql
 
 # Runs of letters and digits, or one Chinese, Japanese or Korean sign.
 _TERM = rf"[{CJK}]|[^\s\p{{P}}\p{{S}}{CJK}]+"
@@ -60,7 +60,8 @@ class LongTail:
         )
         self._match(work)
         work.db.execute("DROP TABLE spoken")
-        chance = f"md5_number_upper(concat({literal(f'{work.seed}:long_tail:')}, text, ':', key))::DOUBLE / {2.0**64!r}"
+        drawn = stable_hash_sql(work.seed, "long_tail", "concat(text, ':', key)")
+        chance = f"{drawn}::DOUBLE / {2.0**64!r}"
         work.db.execute(
             f"CREATE OR REPLACE TEMP TABLE verdict AS SELECT {ID}, "
             f"bool_or({chance} < {self.t}::DOUBLE / number) AS drawn, min((number, text)) AS rarest "

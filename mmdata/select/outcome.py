@@ -162,36 +162,26 @@ def _replace(values: pa.Array, places: NDArray[np.int64], by: pa.Array | pa.Chun
 
 def _count(shard: int, given: pa.Table, table: pa.Table, counts: SelectionCounts) -> None:
     """Add a shard to the counts, and check the law: rows = ok + failed + dropped, and kept rows are the ok ones."""
-    by_status: Counter[Status] = Counter()
-    for (source, modality, status, reason), number in _groups(
-        [given["source"], given["modality"], table["status"], table["reason"]]
-    ):
-        counts.funnel[source, modality, reason] += number
-        counts.reasons[reason] += number
-        if Reason(reason).status.value == status:
-            by_status[Status(status)] += number
-    kept = int(pc.sum(table["keep"]).as_py() or 0)
-    if by_status.total() != given.num_rows or kept != by_status[Status.OK]:
-        raise AssertionError(f"shard {shard}: {given.num_rows} rows came to {dict(by_status)}, of which {kept} kept")
+    columns = {name: given[name] for name in ("source", "modality", "parts")}
+    columns |= {name: table[name] for name in ("status", "reason", "keep", "split", "repeat")}
+    names = [name for name in columns if name != "repeat"]
+    groups = pa.table(columns).group_by(names, use_threads=False).aggregate([([], "count_all"), ("repeat", "sum")])
+    true = kept = 0
+    placed: Counter[tuple[str, str, str]] = Counter()
+    samples: Counter[tuple[str, str, str]] = Counter()
+    for group in groups.to_pylist():
+        rows, reason = group["count_all"], group["reason"]
+        counts.funnel[group["source"], group["modality"], reason] += rows
+        counts.reasons[reason] += rows
+        status = Reason(reason).status
+        true += rows if status.value == group["status"] and group["keep"] == (status is Status.OK) else 0
+        if group["keep"]:
+            place = group["modality"], group["split"], group["parts"]
+            kept += rows
+            placed[place] += rows
+            samples[place] += group["repeat_sum"]
+    if true != given.num_rows:
+        raise AssertionError(f"shard {shard}: of {given.num_rows} rows only {true} have one reason, {kept} are kept")
     counts.rows += given.num_rows
-    placed = pa.table(
-        {
-            "modality": given["modality"],
-            "split": table["split"],
-            "parts": given["parts"],
-            "repeat": table["repeat"],
-        }
-    ).filter(table["keep"])
-    names = ["modality", "split", "parts"]
-    groups = placed.group_by(names, use_threads=False).aggregate([([], "count_all"), ("repeat", "sum")])
-    for group in groups.sort_by([(name, "ascending") for name in names]).to_pylist():
-        counts.kept.append(
-            KeptCount(shard, group["modality"], group["split"], group["parts"], group["count_all"], group["repeat_sum"])
-        )
-
-
-def _groups(columns: list[pa.ChunkedArray]) -> list[tuple[tuple[Any, ...], int]]:
-    names = [str(number) for number in range(len(columns))]
-    counted = pa.table(columns, names=names).group_by(names, use_threads=False).aggregate([([], "count_all")])
-    *values, numbers = (counted[name].to_pylist() for name in [*names, "count_all"])
-    return list(zip(zip(*values, strict=True), numbers, strict=True))
+    for place in sorted(placed):
+        counts.kept.append(KeptCount(shard, *place, placed[place], samples[place]))
