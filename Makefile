@@ -60,7 +60,7 @@ check: $(VENV)/.tests ## ruff, mypy and the layout rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
-bench: $(VENV)/.tests $(ENCODER) ## race against the named peers, paired; writes the README's table; ARGS=images|images-large|score|memory|resume
+bench: $(VENV)/.tests $(ENCODER) ## race against the named peers, paired; writes the README's table; ARGS=images|images-large|score|video|audio|text|faces|select|memory|resume
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean: ## remove what runs and the set-up made

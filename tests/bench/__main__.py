@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import images, memory, resume, scoring
+from tests.bench import audio, faces, images, memory, resume, scoring, select, text, video
 from tests.bench.table import Row, write
 
 BUILD = Path(__file__).parents[2] / "build" / "bench"
@@ -14,6 +14,11 @@ SECTIONS: dict[str, Callable[[Path], list[Row]]] = {
     "images": images.rows,
     "images-large": images.large_rows,
     "score": scoring.rows,
+    "video": video.rows,
+    "audio": audio.rows,
+    "text": text.rows,
+    "faces": faces.rows,
+    "select": select.rows,
     "memory": memory.rows,
     "resume": resume.rows,
 }
