@@ -149,6 +149,8 @@ def _placed(config: TrainConfig, folder: Path) -> TrainConfig:
         return path if storage.is_remote(path) or Path(path).is_absolute() else str(folder / path)
 
     def model_of(model: str) -> str:
+        if not model:
+            return ""
         prefix, _, path = model.rpartition(":")
         return f"{prefix}:{path_of(path)}" if prefix else path_of(model) if Path(path_of(model)).is_dir() else model
 

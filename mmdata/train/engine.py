@@ -122,8 +122,7 @@ class Run:
         self.optimizer = Optimizer(self.model, config.optimizer, config.machine, self.plan.num_steps)
         if found:
             self.optimizer.load_state_dict(checkpoint.load_optimizer(found[-1]))
-        # What is called may be wrapped or compiled; what is saved is always self.model.
-        self.call: Any = torch.compile(self.model, dynamic=True) if config.machine.compile else self.model
+        self.call: Any = self.model  # may be wrapped to share gradients; what is saved is always self.model
         self._seen, self._bad, self._skipped = 0, 0, 0
 
     def steps(self, stop: Callable[[], bool]) -> Result:

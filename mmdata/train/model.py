@@ -89,7 +89,10 @@ class MultimodalLM(nn.Module):
             self.reference = [copy.deepcopy(llm).requires_grad_(False).eval()]
         self.llm = _tuned(llm, config)
         if config.machine.gradient_checkpointing:
-            self.decoder.gradient_checkpointing_enable({"use_reentrant": False})
+            _checkpointed(self.decoder)
+            for encoder in self.encoders.values():
+                if encoder.options.train:  # type: ignore[union-attr]
+                    _checkpointed(encoder.model)
         self.train()
 
     @property
@@ -218,6 +221,15 @@ class MultimodalLM(nn.Module):
         for module in self.llm.modules():
             if hasattr(module, "lora_A") and "default" in module.lora_A:
                 yield module.lora_A["default"].weight, module.lora_B["default"].weight, module.scaling["default"]
+
+
+def _checkpointed(model: Any) -> None:
+    """Let a model compute its layers again for the gradient; newer transformers have another name for it."""
+    for name in ("activation_checkpointing_enable", "gradient_checkpointing_enable"):
+        if hasattr(model, name):
+            getattr(model, name)({"use_reentrant": False})
+            return
+    model.set_grad_checkpointing(True)  # open_clip
 
 
 def _tuned(llm: Any, config: TrainConfig) -> Any:

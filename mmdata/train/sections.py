@@ -123,7 +123,6 @@ class MachineOptions:
     device: Literal["auto", "cpu", "cuda"] = operational("auto")
     precision: Literal["fp32", "bf16", "fp16"] = semantic("fp32")
     gradient_checkpointing: bool = operational(False)
-    compile: bool = operational(False)
     threads: NotNegative = operational(0)  # of one torch operation on the CPU; 0: as torch sets it
     workers: NotNegative = operational(2)  # processes that read and decode
     prefetch: Positive = operational(4)  # packs read ahead by each

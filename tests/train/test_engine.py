@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +46,7 @@ def test_each_projector_learns_eight_captions_by_heart(tiny_path: Path, tmp_path
     options = {"image": {"kind": projector, "queries": 8, "heads": 4}}
     config = tiny.config(
         tiny_path, str(tiny_path / "eight"), stage="joint", projectors=options,
-        plan={"tokens_per_pack": 512, "packs_per_step": 1, "epochs": 100},
+        plan={"tokens_per_pack": 512, "packs_per_step": 1, "epochs": 110},
         optimizer={"lr_projector": 5e-3, "lr_llm": 5e-3, "warmup_share": 0.05},
         llm={"template": "plain"}, machine={"folder": str(tmp_path), "checkpoint_every": 1000},
     )  # fmt: skip
@@ -58,7 +61,7 @@ def test_lora_learns_eight_captions_by_heart(tiny_path: Path, tmp_path: Path) ->
     config = tiny.config(
         tiny_path, str(tiny_path / "eight"), name="lora", stage="instruct",
         llm={"train": "lora", "lora": lora, "template": "plain"},
-        plan={"tokens_per_pack": 512, "packs_per_step": 1, "epochs": 100},
+        plan={"tokens_per_pack": 512, "packs_per_step": 1, "epochs": 60},
         optimizer={"lr_projector": 5e-3, "lr_llm": 1e-2, "warmup_share": 0.05},
         machine={"folder": str(tmp_path), "checkpoint_every": 1000},
     )  # fmt: skip
@@ -169,27 +172,22 @@ def test_samples_of_a_step_say_their_own_loss(tiny_path: Path, tmp_path: Path) -
         assert {source for _, source, *_ in told["samples"]} == {"made"}
 
 
-CHILD = """
-import sys, torch
-from pathlib import Path
-from mmdata.train.config import config_of
-from mmdata.train.engine import train
-import yaml, os, signal
-path, kill_at = Path(sys.argv[1]), int(sys.argv[2])
-from mmdata.train import journal
-write = journal.Journal.write
-def counted(self, name, line):
-    write(self, name, line)
-    if name == journal.LOG and line["step"] == kill_at:
-        os.kill(os.getpid(), signal.SIGKILL)
-journal.Journal.write = counted
-train(config_of(yaml.safe_load(path.read_text()), path))
-"""
+def train_and_die(config: TrainConfig, step: int) -> None:
+    """Train until the line of a step is written, then end as kill -9 ends a process."""
+    write = journal.Journal.write
+
+    def last(self: journal.Journal, name: str, line: dict[str, Any]) -> None:
+        write(self, name, line)
+        if name == journal.LOG and line["step"] == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    journal.Journal.write = last  # type: ignore[method-assign]
+    train(config)
 
 
-def run_child(config: TrainConfig, path: Path, kill_at: int) -> int:
-    path.write_text(yaml.safe_dump(config.to_yaml()))
-    return subprocess.run([sys.executable, "-c", CHILD, str(path), str(kill_at)], check=False).returncode
+FRESH = (
+    "import sys; from mmdata.train.config import load; from mmdata.train.engine import train; train(load(sys.argv[1]))"
+)
 
 
 def test_a_killed_run_goes_on_with_the_same_losses_bit_for_bit(tiny_path: Path, tmp_path: Path, world: Path) -> None:
@@ -198,16 +196,20 @@ def test_a_killed_run_goes_on_with_the_same_losses_bit_for_bit(tiny_path: Path, 
     plan = {"tokens_per_pack": 200, "packs_per_step": 2, "epochs": 3}
     sections: dict[str, Any] = {"stage": "instruct", "augment": augment, "llm": llm, "plan": plan}
     sections["losses"] = {"weights": {"lm": 1.0, "info_nce": 0.2, "masked_lm": 0.1}}
-    machine = {"folder": str(tmp_path), "checkpoint_every": 3, "keep_checkpoints": 2, "workers": 1}
+    machine = {"folder": str(tmp_path), "checkpoint_every": 3, "keep_checkpoints": 2, "workers": 0}
     through = everything_config(tiny_path, world, name="through", machine=machine, **sections)
     killed = everything_config(tiny_path, world, name="killed", machine=machine, **sections)
     train(through)
     expected = losses_of(through)
     assert len(expected) >= 8
-    assert run_child(killed, tmp_path / "killed.yaml", kill_at=4) == -9
+    dying = multiprocessing.get_context("fork").Process(target=train_and_die, args=(killed, 4))
+    dying.start()
+    dying.join()
+    assert dying.exitcode == -signal.SIGKILL
     assert [path.name for path in checkpoint.checkpoints(tmp_path / "killed" / "checkpoints")] == ["step-000003"]
     assert [line["step"] for line in log_of(killed)] == [0, 1, 2, 3, 4]
-    assert run_child(killed, tmp_path / "killed.yaml", kill_at=-1) == 0
+    (tmp_path / "killed.yaml").write_text(yaml.safe_dump(killed.to_yaml()))
+    subprocess.run([sys.executable, "-c", FRESH, str(tmp_path / "killed.yaml")], check=True)
     assert losses_of(killed) == expected
     assert [line["step"] for line in log_of(killed)] == list(range(len(expected)))
     keys = [[entry[:2] for entry in line["samples"]] for line in log_of(through, journal.SAMPLES)]

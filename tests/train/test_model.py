@@ -177,18 +177,19 @@ def test_frozen_parts_stay_in_evaluation_and_get_no_gradient(tiny_path: Path) ->
     assert {name.split(".")[0] for name in found} == {"projectors"}
 
 
-def test_an_encoder_in_training_gets_gradients_of_its_own_part(tiny_path: Path) -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_an_encoder_in_training_gets_gradients_of_its_own_part(tiny_path: Path, checkpointing: bool) -> None:
     config = config_of(tiny_path)
     folder = config.encoders["image"].model
-    encoders = {"image": {"model": folder, "train": True, "fit": "crop"}}
-    model, prepared = model_of(
-        config_of(tiny_path, encoders={**encoders, "audio": {"model": config.encoders["audio"].model}})
-    )
+    encoders: dict[str, Any] = {"image": {"model": folder, "train": True, "fit": "crop"}}
+    encoders["audio"] = {"model": config.encoders["audio"].model, "train": True}
+    machine = {"gradient_checkpointing": checkpointing}
+    model, prepared = model_of(config_of(tiny_path, encoders=encoders, machine=machine))
     found = gradients(model, [pack(samples_of(prepared))])
     parts = {model.part_of(name) for name in found}
     assert parts == {"projector", "encoder"}
-    reached = {name for name, gradient in found.items() if name.startswith("encoders.image") and gradient.any()}
-    assert any("patch_embedding" in name for name in reached)
+    reached = {name for name, gradient in found.items() if gradient.any()}
+    assert {"encoders.image.model.embeddings.patch_embedding.weight", "encoders.audio.model.conv1.weight"} <= reached
 
 
 def test_heads_that_do_not_divide_the_width_are_refused(tiny_path: Path) -> None:
