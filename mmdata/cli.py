@@ -125,6 +125,30 @@ def refetch(
 
 
 @app.command()
+def remove(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="run folder, for instance runs/demo")],
+    overrides: Overrides = None,
+    list_path: Annotated[
+        str, typer.Option("--list", metavar="FILE", help="keys, URLs, domains, sha256: one a line, # for comments")
+    ] = ...,  # type: ignore[assignment]
+    purge: Annotated[
+        bool, typer.Option("--purge", help="also from staged media, ledgers, scores; deletes older dataset versions")
+    ] = False,
+    dataset: DatasetPath = "",
+    ray_address: RayAddress = "",
+    in_process: InProcess = False,
+) -> None:
+    """Take what a list names out: writes the dataset's next version without it, and never fetches it again.
+
+    Examples:  mmdata remove runs/demo --list takedown.txt   |   mmdata remove runs/demo --list takedown.txt --purge
+    """
+    from mmdata.run.pipeline import Places
+    from mmdata.run.pipeline import remove as remove_from
+
+    remove_from(run, list_path, purge, overrides or [], Places("", dataset, ray_address, in_process))
+
+
+@app.command()
 def check(pipeline: Pipeline, overrides: Overrides = None) -> None:
     """Validate a pipeline file and show what would run; does no work.
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import pyarrow as pa
 from markupsafe import Markup
 
 from mmdata.counters import Counters
@@ -36,7 +37,7 @@ class ReportInput:
     shards: those that ingest has finished; at least one. counters: of ingest. score_counters: by scorer.
     thresholds: by column, `min` and/or `max`. notes: a heading and a text each; the first whose heading has
     the word threshold stands beside the threshold and says how it was chosen. num_shards: how many the plan
-    has, where fewer are given.
+    has, where fewer are given. removed: gives which rows of a ledger were removed; nothing of those is shown.
     """
 
     name: str
@@ -49,12 +50,13 @@ class ReportInput:
     config_yaml: str
     notes: dict[str, str] = field(default_factory=dict)
     num_shards: int | None = None
+    removed: Callable[[pa.Table], Any] | None = None
 
 
 def write_report(report: ReportInput, path: str) -> None:
     """Write the page whole to `path` (a local path or URL). Raises ShardError where tables do not belong together."""
     with tempfile.TemporaryDirectory(prefix="mmdata-report-") as scratch:
-        rows = Rows(report.shards, list(report.thresholds), Path(scratch))
+        rows = Rows(report.shards, list(report.thresholds), Path(scratch), report.removed)
         try:
             page = _render(report, rows)
         finally:

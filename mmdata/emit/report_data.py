@@ -190,7 +190,8 @@ def _reasons(rows: Rows) -> list[ReasonCount]:
     lines = [
         ReasonCount(reason, reason.partition(".")[0], _lost_status(reason), number, tuple(map(tuple, examples)))
         for reason, number, examples in rows.ask(
-            f"SELECT reason, count(*), min_by([shard, position], pick, {EXAMPLES}) FROM rows GROUP BY 1"
+            f"SELECT reason, count(*), coalesce(min_by([shard, position], pick, {EXAMPLES}) FILTER (NOT removed), [])"
+            " FROM rows GROUP BY 1"
         )
     ]
     return sorted(lines, key=lambda line: (order.get(line.group, 9), -line.rows, line.reason))

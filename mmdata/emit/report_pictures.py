@@ -109,7 +109,7 @@ def picture_shards(rows: Rows) -> list[int]:
 def _choose(rows: Rows, thresholds: dict[str, dict[str, float]]) -> Iterable[Sheet]:
     score = primary_column(rows, thresholds)
     v = rows.column(score) if score else "NULL::DOUBLE"
-    source = f"FROM rows WHERE had AND shard IN ({', '.join(map(str, picture_shards(rows)))})"
+    source = f"FROM rows WHERE had AND NOT removed AND shard IN ({', '.join(map(str, picture_shards(rows)))})"
 
     def picks(where: str, order: str, most: int, shown: str = v) -> list[Pick]:
         found = rows.ask(
@@ -146,9 +146,13 @@ def texts_of(rows: Rows, places: Iterable[Place]) -> dict[Place, Text]:
     texts: dict[Place, Text] = {}
     for shard, positions in _by_shard(places):
         files = rows.shards[shard]
+        hidden = rows.hidden(shard)
         own = _take(files.ledger, ("key", "caption", "detail", "url"), positions)
         later = [_take(path, ("detail",), positions) for path in (files.selection, *files.scores.values()) if path]
         for i, position in enumerate(positions):
+            if position in hidden:
+                texts[shard, position] = Text("", "", "", "")
+                continue
             detail = next((table["detail"][i] for table in later if table["detail"][i]), own["detail"][i])
             texts[shard, position] = Text(
                 clean(own["key"][i], KEY_CHARS), clean(own["caption"][i]), clean(detail), clean(own["url"][i])

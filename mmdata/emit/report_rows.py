@@ -6,7 +6,7 @@ what is counted goes in; keys, captions and details stay in the Parquet files an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ FETCH_GROUPS = ("blocked", "policy", "fetch")
 MEMORY_LIMIT = "1GB"  # what DuckDB may hold; the rest of the table lies in the scratch folder
 _NO_VALUES = {"key", "status", "reason", "detail"}
 _LEDGER = ("key", "source", "modality", "language", "url", "reason", "bytes", "original_width_px", "original_height_px")
+_LISTED = ("raw_sha256", "phash")  # with key and link, what a row may be removed by
 _OWN = {"license": ("license", "licence"), "planted": ("planted",), "expected": ("expected_reason",)}
 
 
@@ -51,12 +52,19 @@ class Rows:
     """The table `rows`, and what is known about its columns.
 
     Columns: shard, position, pick (a number that orders rows at random, the same way in every run), source, modality,
-    language, domain, license, planted, expected, bytes, width_px, height_px, had (ingest has its media), scored, fate,
-    reason, split, repeat, and one column `v_<number>` for each of `values`.
+    language, removed (nothing of the row may be shown), domain, license, planted, expected, bytes, width_px, height_px,
+    had (ingest has its media), scored, fate, reason, split, repeat, and one column `v_<number>` for each of `values`.
     fate: fetch | decode | score | select (where it was lost), kept, wait_score, wait_select.
     """
 
-    def __init__(self, shards: Sequence[ShardFiles], limits: Sequence[str], scratch: Path) -> None:
+    def __init__(
+        self,
+        shards: Sequence[ShardFiles],
+        limits: Sequence[str],
+        scratch: Path,
+        removed: Callable[[pa.Table], Any] | None = None,
+    ) -> None:
+        self._removed = removed
         self.shards = {files.shard: files for files in shards}
         self.scorers = list(dict.fromkeys(name for files in shards for name in files.scores))
         self.has_selection = any(files.selection is not None for files in shards)
@@ -84,6 +92,10 @@ class Rows:
         found: list[tuple[Any, ...]] = self._connection.execute(query, list(parameters)).fetchall()
         return found
 
+    def hidden(self, shard: int) -> set[int]:
+        """Positions of the rows of a shard that were removed."""
+        return {position for (position,) in self.ask(f"SELECT position FROM rows WHERE shard = {shard} AND removed")}
+
     def column(self, name: str) -> str:
         """What a score or a limited column is called in `rows`."""
         return f"v_{self.values.index(name)}"
@@ -91,7 +103,8 @@ class Rows:
     def _batch(self, files: ShardFiles) -> pa.Table:
         names = column_names(files.ledger)
         own = {ours: _first(names, wanted) for ours, wanted in _OWN.items()}
-        extra = [name for name in (*own.values(), *self.values) if name in names]
+        listed = _LISTED if self._removed else ()
+        extra = [name for name in (*own.values(), *self.values, *listed) if name in names]
         base = ledger.read(files.ledger, list(dict.fromkeys([*(name for name in _LEDGER if name in names), *extra])))
         rows = base.num_rows
         scores = {scorer: _aligned(path, base, embeddings=False) for scorer, path in files.scores.items()}
@@ -107,7 +120,9 @@ class Rows:
         }
         for name in ("source", "modality", "language"):
             columns[name] = _texts(base, name)
-        columns["domain"] = _domain(_texts(base, "url"))
+        removed = pa.array(np.zeros(rows, bool) if self._removed is None else self._removed(base))
+        columns["removed"] = removed
+        columns["domain"] = pc.if_else(removed, pa.scalar(None, pa.string()), _domain(_texts(base, "url")))
         for ours, theirs in own.items():
             columns[ours] = _texts(base, theirs)
         columns["bytes"] = _numbers(base, "bytes", pa.int64())

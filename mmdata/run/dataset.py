@@ -181,7 +181,10 @@ def _finish_manifest(driver: Driver, selection: Selection, version: Version, com
         formats=emit.formats,
         normalise=emit.normalise,
         selection=selection.counts,
-        rules=[(entry.name, dict(entry.options)) for entry in driver.pipeline.select],
+        rules=[
+            *((rule.name, {"list": driver.run.relative(rule.list)}) for rule in driver.removed),
+            *((entry.name, dict(entry.options)) for entry in driver.pipeline.select),
+        ],
         hashes={
             "ingest": record.ingest_hash,
             "score": {name: record.scorer_hash(name) for name in driver.resolved.scorers},

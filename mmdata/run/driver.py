@@ -8,12 +8,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from mmdata.config import Pipeline
 from mmdata.counters import Counters
 from mmdata.errors import BudgetError, ChangedError, ShardError, SourceError
+from mmdata.run.burial import bury_rows
 from mmdata.run.catalog import Resolved, resolve
 from mmdata.run.ingest import IngestJob, ingest_shard
 from mmdata.run.local import Executor, Failed
@@ -21,6 +23,7 @@ from mmdata.run.lock import driver_lock
 from mmdata.run.log_file import LogFile
 from mmdata.run.plan import Plan, ShardPlan, extend_plan
 from mmdata.run.record import Record
+from mmdata.run.removals import rules_of
 from mmdata.run.scoring import ScoreJob, ScoreWorker
 from mmdata.run.status import Progress
 from mmdata.shards import storage
@@ -40,8 +43,7 @@ class Driver:
     ) -> None:
         self.pipeline = pipeline
         self.run = run
-        self.resolved: Resolved = resolve(pipeline)
-        self.record = Record(run, pipeline, self.resolved)
+        self.heed_removals()
         self.progress = progress
         self.did_work = False
         self._make_executor = make_executor
@@ -50,12 +52,20 @@ class Driver:
         self._log = LogFile(run)
         self.plan = Plan([], [])
 
+    def heed_removals(self) -> None:
+        """Read the lists of what is removed, which are the first rules of every selection."""
+        resolved = resolve(self.pipeline)
+        self.removed = rules_of(self.run)
+        self.resolved: Resolved = replace(resolved, rules=[*self.removed, *resolved.rules])
+        self.record = Record(self.run, self.pipeline, self.resolved)
+
     @contextlib.contextmanager
     def opened(self) -> Iterator[Driver]:
         """Hold the run; on the way out end the executor. A run that never got a plan leaves no folder behind."""
         is_new = not storage.exists(self.run.root)
         with driver_lock(self.run):
             try:
+                self.heed_removals()
                 self.record.check()
                 self._roll_forward()
                 if is_new:
@@ -66,6 +76,7 @@ class Driver:
                     if is_new:
                         storage.remove(self.run.root)
                     raise
+                bury_rows(self.run, self.plan)
                 self.record.write()
                 yield self
             except Exception as error:

@@ -20,6 +20,7 @@ from mmdata.fetch.engine import fetch_all
 from mmdata.fetch.links import Fetched, Link, check_bytes
 from mmdata.run.document_media import DocumentMedia
 from mmdata.run.plan import ShardPlan
+from mmdata.run.removals import Removals
 from mmdata.sample import RAW, Sample, sample_key
 from mmdata.sources.media import MediaPlace, MediaReader
 from mmdata.sources.rows import ROW_FIELDS
@@ -31,8 +32,9 @@ _NO_ANSWER = "the fetcher gave no answer for this link"
 class Gatherer:
     """How the rows of one shard become samples.
 
-    media_column: of Parquet, as the source says it. per_host, forbidden_ports: as `fetch_all` takes them. scratch: a
-    folder for media of documents that wait for others.
+    removals: what is listed there is not asked for, and not kept where it comes under another name.
+    media_column: of Parquet, as the source says it. per_host, forbidden_ports: as `fetch_all` takes them.
+    scratch: a folder for media of documents that wait for others.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Gatherer:
         plan: ShardPlan,
         fetch: FetchOptions,
         *,
+        removals: Removals,
         media_column: str,
         per_host: int,
         forbidden_ports: frozenset[int],
@@ -47,6 +50,7 @@ class Gatherer:
     ) -> None:
         self._plan = plan
         self._fetch = fetch
+        self._removals = removals
         self._media_column = media_column
         self._per_host = per_host
         self._forbidden_ports = forbidden_ports
@@ -65,7 +69,10 @@ class Gatherer:
             sample = self._sample(row)
             if own is not None:
                 sample.columns[OWN] = own
-            if row["row_error"]:
+            if row["row_error"] == Reason.REMOVED.value or self._removals.has_row(sample.key, row):
+                sample.end(Reason.REMOVED)
+                yield sample
+            elif row["row_error"]:
                 sample.end(Reason.ROW_ERROR, row["row_error"])
                 yield sample
             elif row["messages"] is not None:
@@ -115,13 +122,18 @@ class Gatherer:
                     yield document.finish(read, self._max_bytes)
 
     def _fetch_all(self, links: list[Link]) -> Iterator[Fetched]:
-        return fetch_all(
+        fetched = fetch_all(
             links,
             self._fetch,
             per_host=self._per_host,
             forbidden_ports=self._forbidden_ports,
             blocklist=self._blocked,
         )
+        return map(self._heeded, fetched)
+
+    def _heeded(self, fetched: Fetched) -> Fetched:
+        """Without its bytes where they are listed."""
+        return fetched.end(Reason.REMOVED) if self._removals.has("sha256", fetched.sha256) else fetched
 
     def _checked(self, key: str, data: bytes | SampleError, expected: str | None) -> Fetched:
         """What was read from storage as if it had been fetched."""
@@ -129,7 +141,7 @@ class Gatherer:
         if isinstance(data, SampleError):
             return fetched.end(data.reason, data.detail)
         fetched.data, fetched.num_bytes = data, len(data)
-        return check_bytes(fetched, expected, self._blocked)
+        return self._heeded(check_bytes(fetched, expected, self._blocked))
 
     def _sample(self, row: dict[str, Any]) -> Sample:
         columns = {

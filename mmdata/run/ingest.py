@@ -20,10 +20,12 @@ from mmdata.counters import Counters, StageCount, check_law
 from mmdata.errors import BudgetError, Reason, Status
 from mmdata.options import ROLES, values_of
 from mmdata.run.before import Before
+from mmdata.run.burial import buried_ledger, is_buried
 from mmdata.run.catalog import resolve
 from mmdata.run.child import run_stages, takes
 from mmdata.run.gather import Gatherer, own_columns
 from mmdata.run.plan import ShardPlan
+from mmdata.run.removals import Removals
 from mmdata.run.sandbox import Sandbox, kept_sandboxes
 from mmdata.run.spool import Spool
 from mmdata.sample import Sample, root_key, sample_key
@@ -63,13 +65,14 @@ def ingest_shard(job: IngestJob) -> Commit:
     order = {key: place for place, key in enumerate(_keys(rows, job.plan.source))}
     if before is not None:
         rows = rows.filter(pa.array([key in before.again for key in order], pa.bool_()))
-    counters = Counters()
+    counters, removals = Counters(), Removals.of(job.run)
     folder = job.run.relative(job.run.attempt(job.attempt))
     with scratch_for(job.run.root, folder) as scratch, Spool(scratch) as spool:
         files = AttemptFiles(job.run.root, folder, scratch)
         gatherer = Gatherer(
             job.plan,
             resolved.fetch,
+            removals=removals,
             media_column=getattr(resolved.sources[job.plan.source], "media_column", ""),
             per_host=max(1, resolved.fetch.per_host // job.workers),
             forbidden_ports=job.forbidden_ports,
@@ -79,6 +82,7 @@ def ingest_shard(job: IngestJob) -> Commit:
         for batch in _staged(samples, resolved.stages, job.pipeline, counters):
             for sample in batch:
                 sample.columns.pop(OWN, None)  # for stages; it comes into the ledger from the rows
+                removals.end(sample)
                 spool.keep(sample)
         finished = spool.finished
         check_law(f"ingest of shard {job.plan.shard}", _keys(rows, job.plan.source), finished)
@@ -88,6 +92,7 @@ def ingest_shard(job: IngestJob) -> Commit:
         staged = ((sample.key, spool.parts(sample.key)) for sample in finished if sample.is_ok)
         written = {name for stage in resolved.stages for name in stage.writes}
         table = ledger.table_of(finished, _own_columns(rows, finished, job.plan.source), job.plan.modality, written)
+        table = buried_ledger(table, is_buried(table))
         if before is None:
             _check_budget(finished, job.pipeline.run.max_transient_share)
         else:

@@ -65,22 +65,41 @@ def run_pipeline(path: str, overrides: Sequence[str], places: Places, until: str
 def refetch(path: str, reasons: str, overrides: Sequence[str], places: Places) -> None:
     """Try rows of a run that were lost for these reasons again, then do what follows from it, and print both."""
     from mmdata.run.refetch import reasons_of, refetch_part
-    from mmdata.run.versions import versions_of
 
     chosen = reasons_of(reasons)
     start_without_pandas()
-    run = RunFolder(path if storage.is_remote(path) else str(Path(path).absolute()))
-    pipeline = recorded_pipeline(run, overrides)
-    known = versions_of(run)
-    dataset = places.dataset or (known[0].dataset if known else default_places(pipeline, places).dataset)
-    progress = Progress(run)
-    driver = Driver(pipeline, run, lambda: _executor(pipeline, places), progress)
+    driver, dataset, progress = _driver_of(path, overrides, places)
     with driver.opened(), progress:
         driver.ingest()
         said = refetch_part(driver, chosen)
         facts = _carry_out(driver, PARTS, dataset)
     print_funnel(progress.status(), facts)
     print(said)
+
+
+def remove(path: str, list_path: str, purge: bool, overrides: Sequence[str], places: Places) -> None:
+    """Take what a list names out of a run and its dataset, and print what is left; see run/removal.py."""
+    from mmdata.run.removal import entries_for, record
+
+    start_without_pandas()
+    driver, dataset, progress = _driver_of(path, overrides, places)
+    entries = entries_for(driver.resolved.stages, list_path)
+    with driver.opened(), progress:
+        record(driver, entries, purge)
+        facts = _carry_out(driver, PARTS, dataset)
+    print_funnel(progress.status(), facts)
+
+
+def _driver_of(path: str, overrides: Sequence[str], places: Places) -> tuple[Driver, str, Progress]:
+    """The driver of a run that is there, the place of its dataset versions, and its progress."""
+    from mmdata.run.versions import versions_of
+
+    run = RunFolder(path if storage.is_remote(path) else str(Path(path).absolute()))
+    pipeline = recorded_pipeline(run, overrides)
+    known = versions_of(run)
+    dataset = places.dataset or (known[0].dataset if known else default_places(pipeline, places).dataset)
+    progress = Progress(run)
+    return Driver(pipeline, run, lambda: _executor(pipeline, places), progress), dataset, progress
 
 
 def _executor(pipeline: Pipeline, places: Places) -> Executor:
@@ -100,13 +119,18 @@ def _import_later_parts() -> None:
 def _carry_out(driver: Driver, wanted: Sequence[str], dataset: str) -> dict[str, str]:
     """Do the parts in order; returns what to tell the user at the end."""
     from mmdata.run.dataset import emit_part, select_part
+    from mmdata.run.purge import forget_versions, purge_part
 
+    purge_part(driver)
+    driver.record.write()
     counters = driver.ingest()
     scores = driver.score() if "score" in wanted else {}
     if len(driver.plan.shards) <= driver.pipeline.emit.window_shards:
         driver.release_executor()  # the dataset is one window, which this process writes
     selection = select_part(driver) if "select" in wanted else None
     version, digest = emit_part(driver, selection, dataset) if selection and "emit" in wanted else (None, "")
+    if version and selection:
+        forget_versions(driver, selection.key, version.key)
     report = driver.run.report
     if "report" in wanted and selection:
         from mmdata.run.report_part import report_part

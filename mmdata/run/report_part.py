@@ -10,6 +10,7 @@ from mmdata.counters import Counters
 from mmdata.emit.report import ReportInput, ShardFiles, write_report
 from mmdata.run.dataset import Selection
 from mmdata.run.driver import Driver
+from mmdata.run.removals import Removals
 from mmdata.shards import storage
 
 
@@ -25,9 +26,10 @@ def report_part(
     if _shows(driver.run.report, digest):
         return
     pipeline = driver.pipeline
+    removals = Removals.of(driver.run)
     shards = [ShardFiles(s.shard, s.ledger, dict(s.scores), s.selection, s.staged) for s in selection.shards]
     thresholds = {
-        column: {bound: float(limits[bound]) for bound in ("min", "max") if limits.get(bound) is not None}
+        column: {bound: float(limits[bound]) for bound in ("min", "max") if isinstance(limits.get(bound), int | float)}
         for entry in pipeline.select
         if entry.name == "thresholds"
         for column, limits in entry.options.items()
@@ -42,6 +44,7 @@ def report_part(
         thresholds=thresholds,
         config_yaml=yaml.safe_dump(pipeline.to_yaml(), sort_keys=False, allow_unicode=True),
         notes=pipeline.notes,
+        removed=removals.ledger_mask if removals else None,
     )
     write_report(given, driver.run.report)
 
