@@ -127,7 +127,8 @@ class Progress:
             this = self._parts[part] = PartProgress(part, shards, rows, self._clock())
             if done is not None:
                 this.counters.add(done)
-                whole = done.samples >= rows
+                # A scorer is given the rows of its modalities only, so shards tell what is left, where they are known.
+                whole = done.samples >= rows if done_shards is None else done_shards >= shards
                 this.shards = done_shards if done_shards is not None else shards if whole else 0
                 self._has_work |= not whole
             self.tick()

@@ -148,6 +148,21 @@ def test_a_finished_run_run_again_writes_nothing_and_says_nothing(
     assert read_status(run)["state"] == "done"
 
 
+def test_a_finished_scorer_that_takes_some_modalities_only_has_nothing_to_do(
+    progress: Progress, run: RunFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with progress:
+        progress.start("score.image_text", 2, 100, counts(30, ok=30), done_shards=1)
+        clock.now_s += 5
+        progress.shard("score.image_text", counts(40, ok=40))  # of 70 rows, the others are sound
+        progress.end("score.image_text")
+    monkeypatch.setattr(storage, "write_whole", lambda path, data: pytest.fail("wrote"))
+    with Progress(run, tty=False, stream=io.StringIO(), clock=clock, ticking=False) as again:
+        clock.now_s += 5
+        again.start("score.image_text", 2, 100, counts(70, ok=70), done_shards=2)
+        again.end("score.image_text")
+
+
 def test_a_driver_that_was_killed_at_the_end_is_put_right_by_the_next(
     progress: Progress, run: RunFolder, clock: Clock
 ) -> None:
