@@ -45,7 +45,7 @@ class DecodeAudio:
     format: Literal["flac", "wav"] = semantic("flac")
     channel: Annotated[int, at.Ge(0)] | None = semantic(None)  # 0 is the first; a sound that lacks it fails
     min_duration_s: Annotated[float, at.Ge(0)] = outcome(0.0)
-    max_duration_s: Annotated[float, at.Gt(0)] = outcome(3600.0)  # also bounds what a small file may grow to
+    max_duration_s: Annotated[float, at.Gt(0)] = outcome(1800.0)  # also bounds what a small file may grow to
     batch_size: Annotated[int, at.Ge(1)] = operational(16)
 
     def setup(self) -> None:

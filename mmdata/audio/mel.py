@@ -41,8 +41,9 @@ class MelScale:
         fmax_hz = None if self.fmax_hz is None else min(self.fmax_hz, rate_hz / 2)
         filters_MF = mel_filters(rate_hz, window, self.bands, self.fmin_hz, fmax_hz)
         frames = 1 + max(0, wave_T.size - window % 2) // hop
-        whole_T = np.pad(wave_T, (0, max(0, window - wave_T.size)))  # less than a window is as if silence followed
-        padded_T = np.pad(whole_T, window // 2, mode=pad)
+        if wave_T.size < window:  # as if silence followed
+            wave_T = np.pad(wave_T, (0, window - wave_T.size))
+        padded_T = np.pad(wave_T, window // 2, mode=pad)
         power_MN = np.empty((self.bands, frames), np.float32)
         for first in range(0, frames, _BLOCK_FRAMES):
             last = min(first + _BLOCK_FRAMES, frames)

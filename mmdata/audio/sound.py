@@ -17,6 +17,7 @@ from mmdata.sample import Sample
 
 Format = Literal["flac", "wav"]
 FULL_SCALE = 32768
+_PIECE_SAMPLES = 1 << 20  # that are rounded at a time, and that are remembered as a sound of ordinary length
 _FLAC_MAGIC, _STREAM_INFO, _LAST_BLOCK = b"fLaC", 0, 0x80
 
 
@@ -74,6 +75,12 @@ def write_sound(wave_T: NDArray[np.float32], rate_hz: int, part: Format) -> byte
     return writer.finish()
 
 
+def int16_of(wave_T: NDArray[np.float32]) -> NDArray[np.int16]:
+    """The wave rounded to 16 bits and held within full scale."""
+    scaled_T = np.rint(wave_T * np.float32(FULL_SCALE))
+    return np.asarray(np.clip(scaled_T, -FULL_SCALE, FULL_SCALE - 1), np.int16)
+
+
 class SoundWriter:
     """Writes a sound piece by piece, so that only its encoded form is in memory."""
 
@@ -89,16 +96,16 @@ class SoundWriter:
 
     def write(self, wave_T: NDArray[np.float32]) -> None:
         """Append float32 samples, full scale is 1; what lies beyond is clipped."""
-        scaled_T = np.rint(wave_T * np.float32(FULL_SCALE))
-        numbers_T = np.clip(scaled_T, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
-        self._file.write(numbers_T)
-        self._written = [*self._written, numbers_T][:2]
+        for start in range(0, wave_T.size, _PIECE_SAMPLES):
+            numbers_T = int16_of(wave_T[start : start + _PIECE_SAMPLES])
+            self._file.write(numbers_T)
+            self._written = [*self._written, numbers_T][:2]
 
     def finish(self) -> bytes:
         """The whole file."""
         self._file.close()
         data = _without_tags(self._stream.getvalue()) if self._part == "flac" else self._stream.getvalue()
-        if len(self._written) == 1:  # a sound of ordinary length, as it would be read back
+        if len(self._written) == 1:  # one piece: as it would be read back
             _last[0] = (data, _read_only(self._written[0].astype(np.float32) / np.float32(FULL_SCALE)), self._rate_hz)
         return data
 

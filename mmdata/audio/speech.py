@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from mmdata.audio.levels import decibels, frame_power
 from mmdata.audio.resample import resampled
-from mmdata.audio.sound import FULL_SCALE
+from mmdata.audio.sound import int16_of
 
 FRAME_MS = 20
 _DETECTOR_HZ = (8000, 16_000, 32_000, 48_000)
 _OTHERS_HZ = 16_000
+_BLOCK_FRAMES = 4096
 
 
 def speech_frames(
@@ -32,10 +33,13 @@ def speech_frames(
     power_N = frame_power(wave_T, rate_hz, FRAME_MS)
     spoken_N = np.zeros(power_N.size, bool)
     detector = webrtcvad.Vad(aggressiveness)
+    pcm = b""
     size = rate_hz * FRAME_MS // 1000
-    pcm = np.clip(np.rint(wave_T * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2").tobytes()
     for index in range(wave_T.size // size):
-        spoken_N[index] = detector.is_speech(pcm[2 * index * size : 2 * (index + 1) * size], rate_hz)
+        place = index % _BLOCK_FRAMES * 2 * size
+        if not place:  # an hour of sound is not held twice
+            pcm = int16_of(wave_T[index * size : (index + _BLOCK_FRAMES) * size]).tobytes()
+        spoken_N[index] = detector.is_speech(pcm[place : place + 2 * size], rate_hz)
     if wave_T.size % size and spoken_N.size > 1:
         spoken_N[-1] = spoken_N[-2]
     return spoken_N & (decibels(power_N) > silence_db)

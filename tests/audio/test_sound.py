@@ -52,3 +52,13 @@ def test_bytes_that_are_no_sound_are_corrupt(data):
     with pytest.raises(SampleError) as caught:
         read_sound(afresh(data) + b"!")
     assert caught.value.reason is Reason.CORRUPT
+
+
+def test_speech_is_the_same_in_blocks_of_frames():
+    from mmdata.audio import speech
+
+    wave_T = s.spoken_T()
+    with pytest.MonkeyPatch.context() as patch:
+        whole_N = speech.speech_frames(wave_T, 16_000)
+        patch.setattr(speech, "_BLOCK_FRAMES", 7)
+        np.testing.assert_array_equal(speech.speech_frames(wave_T, 16_000), whole_N)
