@@ -57,7 +57,7 @@ def add(listing: Listing, sure: Sequence[Row], others: Sequence[Row], work: Work
     row = next(mendable)
     values = {"text_repetition_share": [0.6, 1]}
     caption = " ".join([row["TEXT"]] * 6)
-    listing.row(TABLE, row["URL"], caption, "repetition", "filtered.threshold", values, license=work.license)
+    listing.row(TABLE, _own_picture(listing, row, work), caption, "repetition", "filtered.threshold", values)
     for planted, caption, mended in MENDED:
         row = next(mendable)
         name = row["TEXT"]

@@ -76,6 +76,11 @@ def test_every_planted_fault_ends_under_its_own_reason(rows: list[dict[str, Any]
     assert len({row["reason"] for row in rows}) >= 32
 
 
+def test_right_pictures_are_lost_to_the_encoder_only(rows: list[dict[str, Any]]) -> None:
+    pictures = [row for row in rows if row["planted"] == "right" and row["modality"] == "image_text"]
+    assert {row["reason"] for row in pictures} == {"ok", "filtered.score_low"}
+
+
 def test_ledgers_say_of_every_row_what_its_table_expects(rows: list[dict[str, Any]]) -> None:
     checked = [row for row in rows if row.get("expected_values")]
     assert len({root_key(row["key"]) for row in checked}) >= 120
