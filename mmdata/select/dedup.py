@@ -141,14 +141,15 @@ class Dedup:
         sure = np.bitwise_count(distinct[left] ^ distinct[right]) <= _SURE_BITS
         by_node = np.argsort(nodes, kind="stable")
         starts = np.searchsorted(nodes[by_node], np.arange(len(distinct) + 1))
-        place = {int(row): at for at, row in enumerate(having)}
+        place = np.searchsorted(having, ids)
+        has = having[np.minimum(place, len(having) - 1)] == ids if len(having) else np.zeros(len(ids), bool)
         agrees = sure.copy()
         for pair in np.flatnonzero(~sure):
-            sides = [ids[by_node[starts[node] : starts[node + 1]]].tolist() for node in (left[pair], right[pair])]
-            if all(row in place for side in sides for row in side):
-                one, other = (embeddings.rounded(vectors[[place[row] for row in side]]) for side in sides)
-                pairs_LR = np.repeat(one, len(other), axis=0), np.tile(other, (len(one), 1))
-                agrees[pair] = (embeddings.cosines(*pairs_LR) >= self._limit).all()
+            sides = [by_node[starts[node] : starts[node + 1]] for node in (left[pair], right[pair])]
+            if all(has[side].all() for side in sides):
+                one, other = (embeddings.rounded(vectors[place[side]]) for side in sides)
+                every_LR = np.repeat(one, len(other), axis=0), np.tile(other, (len(one), 1))
+                agrees[pair] = (embeddings.cosines(*every_LR) >= self._limit).all()
         return left[agrees], right[agrees]
 
     def _by_embedding(self, work: Workspace, best: Best) -> None:

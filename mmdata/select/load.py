@@ -6,7 +6,7 @@ that differ only in case do not meet. Every query reads a few shards of the same
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,7 +22,7 @@ _BATCH_ROWS = 100_000
 
 def load_kept(work: Workspace, columns: Columns, wanted: Sequence[str], identities: Sequence[Identity]) -> None:
     """Fill `kept` with the rows that are ok so far. Raises ShardError for tables that do not belong together."""
-    open_storages(work.db, columns)
+    open_storages(work.db, (path for chunk in columns.chunks for path in chunk.shards[0].paths.values()))
 
     def load(chunk: Chunk) -> int:
         source = _Source(chunk)
@@ -56,16 +56,14 @@ def all_rows(work: Workspace, columns: Columns) -> Iterator[pa.Table]:
             yield from (pa.Table.from_batches([batch]) for batch in reader)
 
 
-def open_storages(db: Any, columns: Columns) -> None:
-    """Let DuckDB read the file systems that the tables lie on."""
-    remote = {path for chunk in columns.chunks for path in chunk.shards[0].paths.values() if storage.is_remote(path)}
+def open_storages(db: Any, paths: Iterable[str]) -> None:
+    """Let DuckDB read the file systems that the paths lie on."""
     known = set(db.list_filesystems())
-    for path in remote:
-        files, _ = storage.filesystem(path)
-        protocols = {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
-        if not protocols & known:
+    for path in paths:
+        if storage.is_remote(path) and path.partition("://")[0] not in known:
+            files, _ = storage.filesystem(path)
             db.register_filesystem(files)
-            known |= protocols
+            known |= {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
 
 
 class _Source:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmdata.errors import ConfigError, Reason
+from mmdata.select.load import open_storages
 from mmdata.select.tables import is_vector
 from mmdata.select.workspace import ID, Identity, Workspace, literal, quoted
 from mmdata.shards import storage
@@ -40,6 +41,7 @@ class Reference:
     def drop_same(self, work: Workspace, same: Identity) -> None:
         """Drop the kept rows with an identity that the dataset has."""
         files, column = self._files(same.column)
+        open_storages(work.db, files)
         sources = ", ".join(literal(file) for file in files)
         work.drop(
             f"SELECT {ID}, {literal(Reason.LEAKAGE.value)} AS reason, {literal(self.path)} AS detail FROM kept "
@@ -50,6 +52,7 @@ class Reference:
     def numbers(self, work: Workspace, column: str) -> NDArray[np.uint64]:
         """All values of a column of 64-bit hashes."""
         files, name = self._files(column)
+        open_storages(work.db, files)
         sources = ", ".join(literal(file) for file in files)
         query = f"SELECT {quoted(name)}::UBIGINT AS h FROM read_parquet([{sources}], union_by_name = true)"
         found = work.db.execute(f"SELECT h FROM ({query}) WHERE h IS NOT NULL").fetchnumpy()["h"]
@@ -90,7 +93,7 @@ class Reference:
 
 def fingerprint(path: str) -> str:
     """What the content of a file or folder is known by: its sha256, that of its manifest, or of the files' names."""
-    if storage.size_bytes(path) is not None and not _is_folder(path):
+    if not _is_folder(path) and storage.exists(path):
         return hashlib.sha256(storage.read_bytes(path)).hexdigest()
     manifest = storage.join(path, "manifest.json")
     if storage.exists(manifest):
@@ -102,7 +105,10 @@ def fingerprint(path: str) -> str:
 
 
 def _is_folder(path: str) -> bool:
-    return not storage.is_remote(path) and storage.local_path(path).is_dir()
+    if not storage.is_remote(path):
+        return storage.local_path(path).is_dir()
+    files, inner = storage.filesystem(path)
+    return bool(files.isdir(inner))
 
 
 def _matching(path: str, place: str) -> Sequence[str]:

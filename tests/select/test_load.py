@@ -13,6 +13,7 @@ from mmdata.errors import ConfigError, ShardError
 from mmdata.sample import sample_key
 from mmdata.select.balance import Balance
 from mmdata.select.dedup import Dedup
+from mmdata.select.reference import fingerprint
 from mmdata.select.tables import Columns, ShardTables
 from mmdata.select.thresholds import Thresholds
 from mmdata.select.where import Where
@@ -112,3 +113,20 @@ def test_shards_of_the_same_columns_are_read_together(tmp_path: Path) -> None:
     assert [key for table in written.values() for key in table["key"].to_pylist()] == [
         sample_key("web", r) for r in range(80)
     ]
+
+
+def test_a_reference_in_remote_storage_is_compared_with_and_counts_by_content(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    prints = []
+    for name, values in (("a", ["one", "two"]), ("b", ["one", "two"]), ("c", ["three"])):
+        table = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({"sha256": values}), table)
+        memory.pipe(f"memory://reference-{name}/part.parquet", table.read_bytes())
+        prints.append((fingerprint(f"memory://reference-{name}/part.parquet"), fingerprint(str(table))))
+    assert prints[0] == prints[1] != prints[2]
+    assert all(remote == local for remote, local in prints)
+    rows = [{"row": row, "raw_sha256": text} for row, text in enumerate(("one", "four", "two"))]
+    rule = Dedup.parse({"against": "memory://reference-a"}, "t")
+    assert list(kept_rows(tmp_path, rows, [rule])) == [sample_key("web", 1)]
+    with pytest.raises(ConfigError, match="found no file, and no folder with Parquet files"):
+        fingerprint("memory://nothing-there")
