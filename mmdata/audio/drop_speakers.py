@@ -11,7 +11,7 @@ import annotated_types as at
 from mmdata.errors import ConfigError, Reason
 from mmdata.options import operational, semantic
 from mmdata.sample import Sample
-from mmdata.stage import Resources
+from mmdata.stage import OWN, Resources
 
 
 @dataclass(kw_only=True)
@@ -25,7 +25,7 @@ class DropSpeakers:
     name: ClassVar[str] = "drop_speakers"
     version: ClassVar[int] = 1
     modalities: ClassVar[frozenset[str]] = frozenset({"audio_text", "video_text"})
-    reads: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[frozenset[str]] = frozenset({OWN})
     writes: ClassVar[frozenset[str]] = frozenset({"listed_speaker"})
     isolated: ClassVar[bool] = False  # looks at a column only
     resources: ClassVar[Resources] = Resources(cpus=0.1)
@@ -49,7 +49,7 @@ class DropSpeakers:
 
     def process(self, samples: list[Sample]) -> list[Sample]:
         for sample in samples:
-            value = sample.columns.get("own", {}).get(self.column)
+            value = sample.columns.get(OWN, {}).get(self.column)
             speaker = "" if value is None else str(value).strip()
             is_listed = speaker in self._listed
             sample.columns["listed_speaker"] = is_listed

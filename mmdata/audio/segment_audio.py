@@ -17,7 +17,7 @@ from mmdata.audio.sound import replace_sound, sound_of
 from mmdata.errors import Reason, SampleError
 from mmdata.options import operational, semantic
 from mmdata.sample import Sample, child_key
-from mmdata.stage import Resources
+from mmdata.stage import OWN, Resources
 
 _WIDE = ("\u3000", "\uffef")  # from here on scripts put no blank between words
 
@@ -57,6 +57,8 @@ class SegmentAudio:
     def __post_init__(self) -> None:
         if self.max_s < 2 * self.min_s:
             raise ValueError(f"max_s: found {self.max_s:g}, but it must be twice min_s ({self.min_s:g}) at least")
+        if self.times:
+            object.__setattr__(self, "reads", self.reads | {OWN})
 
     def setup(self) -> None:
         """Nothing to load."""
@@ -77,7 +79,7 @@ class SegmentAudio:
         if wave_T.size <= self.max_s * rate_hz:
             sample.columns.update(clip_start_s=offset_s, clip_end_s=offset_s + wave_T.size / rate_hz)
             return [sample]
-        said = said_in(sample.columns.get("own", {}).get(self.times), self.times, offset_s) if self.times else None
+        said = said_in(sample.columns.get(OWN, {}).get(self.times), self.times, offset_s) if self.times else None
         bounds = self._bounds(wave_T, rate_hz, said or [])
         done = []
         for index, (start, end) in enumerate(pairwise(bounds)):

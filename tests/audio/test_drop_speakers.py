@@ -10,11 +10,12 @@ from mmdata.audio.drop_speakers import DropSpeakers
 from mmdata.errors import ConfigError, Reason, Status
 from mmdata.options import build
 from mmdata.sample import Sample
+from mmdata.stage import OWN
 
 
 def spoken_by(*speakers: object) -> list[Sample]:
     return [
-        Sample(f"talks-{row:012d}", {"flac": b"x"}, {"own": {} if who is None else {"speaker": who}})
+        Sample(f"talks-{row:012d}", {"flac": b"x"}, {OWN: {} if who is None else {"speaker": who}})
         for row, who in enumerate(speakers)
     ]
 
@@ -51,8 +52,12 @@ def test_who_is_not_named_is_dropped_unless_that_is_wanted_otherwise(nobody):
 def test_another_column_can_name_the_speaker():
     stage = DropSpeakers(speakers=["7"], column="client_id", unknown="keep")
     stage.setup()
-    (done,) = stage.process([Sample("a-000000000001", {}, {"own": {"client_id": 7}})])
+    (done,) = stage.process([Sample("a-000000000001", {}, {OWN: {"client_id": 7}})])
     assert done.reason is Reason.SPEAKER
+
+
+def test_it_is_given_the_sources_own_columns():
+    assert OWN in DropSpeakers.reads
 
 
 def test_no_list_and_an_unreadable_list_are_refused(tmp_path: Path):

@@ -15,6 +15,7 @@ from mmdata.audio.segment_audio import Said, SegmentAudio, caption_of, said_in
 from mmdata.audio.sound import read_sound
 from mmdata.errors import ConfigError, Reason, SampleError
 from mmdata.options import build
+from mmdata.stage import OWN
 from tests.audio import sounds as s
 from tests.audio.conftest import KEY
 
@@ -69,6 +70,11 @@ def test_the_transcript_goes_with_the_words(heard, as_json, names):
         first, last = child.columns["clip_start_s"], child.columns["clip_end_s"]
         inside = [f"w{n}" for n in range(40) if first <= n + WORD_S / 2 < last]
         assert child.columns["caption"] == " ".join(inside)
+
+
+def test_only_with_times_it_asks_for_the_sources_own_columns():
+    assert SegmentAudio(times="words").reads == {"sound", OWN}
+    assert SegmentAudio().reads == {"sound"}
 
 
 def test_without_times_a_child_has_no_transcript(heard):
