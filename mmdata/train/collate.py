@@ -54,6 +54,7 @@ class Batch:
     longest: int
     media: dict[Kind, MediaBatch] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
+    places: list[tuple[int, int, int]] = field(default_factory=list)  # entry of data, shard, row
     sources: list[str] = field(default_factory=list)
     modalities: list[str] = field(default_factory=list)
     bad: list[dict[str, Any]] = field(default_factory=list)

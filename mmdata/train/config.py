@@ -22,6 +22,7 @@ from mmdata.shards import storage
 from mmdata.train.augment import AugmentOptions
 from mmdata.train.sections import (
     KINDS,
+    PACKAGE,
     DataOptions,
     EncoderOptions,
     Kind,
@@ -149,8 +150,8 @@ def _placed(config: TrainConfig, folder: Path) -> TrainConfig:
         return path if storage.is_remote(path) or Path(path).is_absolute() else str(folder / path)
 
     def model_of(model: str) -> str:
-        if not model:
-            return ""
+        if not model or model.startswith(PACKAGE):
+            return model
         prefix, _, path = model.rpartition(":")
         return f"{prefix}:{path_of(path)}" if prefix else path_of(model) if Path(path_of(model)).is_dir() else model
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -24,6 +26,7 @@ class PackDataset(Dataset[Batch]):
     def __getitem__(self, asked: Pack) -> Batch:
         samples: list[Prepared] = []
         bad: list[dict[str, Any]] = []
+        places: list[tuple[int, int, int]] = []
         used = 0
         for place in asked.samples:
             try:
@@ -34,9 +37,10 @@ class PackDataset(Dataset[Batch]):
                     used -= len(sample.ids)
                     raise SampleError(Reason.TOO_LONG, f"{len(sample.ids)} tokens are more than its pack has left")
                 samples.append(sample)
+                places.append((place.entry, place.shard, place.row))
             except SampleError as error:
                 bad.append(self._line(asked, place, error))
-        return pack(samples, asked.step, asked.number, bad)
+        return replace(pack(samples, asked.step, asked.number, bad), places=places)
 
     def _line(self, asked: Pack, place: Place, error: SampleError) -> dict[str, Any]:
         options, reader = self._loader.data[place.entry], self._loader.reader(place.entry)
@@ -83,8 +87,10 @@ def batches(
 
 
 def _quiet(_: int) -> None:
-    """One thread a worker: their number is the parallelism."""
+    """One thread a worker: their number is the parallelism. Ctrl-C is for the trainer, who still needs its packs."""
     import cv2
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(0)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -1,29 +1,101 @@
-"""The processes of a run: rank and number, sums over all of them, rows gathered from all of them with gradients."""
+"""The processes of a run: sums over all of them, rows gathered with gradients, and going on together or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as td
+from torch import nn
+
+from mmdata.errors import MmdataError
 
 
 @dataclass(frozen=True)
 class Dist:
-    """One process of `world_size`. group: of torch.distributed, the default one where left out."""
+    """One process of `world_size`. Groups of torch.distributed, the default one where left out.
+
+    group: for rows, apart from that of gradients, so that neither waits in the other's line. control: for numbers and
+    texts, over the CPU.
+    """
 
     rank: int = 0
     world_size: int = 1
     group: Any = None
+    control: Any = None
+
+    @staticmethod
+    @contextlib.contextmanager
+    def from_environment(device: str, limit_s: float) -> Iterator[Dist]:
+        """The process that torchrun or Ray started, by its variables; one alone where there are none.
+
+        device: cuda or cpu. limit_s: how long a process waits for another before it gives up.
+        """
+        if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+            yield Dist()
+            return
+        limit = timedelta(seconds=limit_s or 1800)
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        begun_here = not td.is_initialized()
+        if begun_here:
+            td.init_process_group("nccl" if device == "cuda" else "gloo", timeout=limit)
+        try:
+            group, control = td.new_group(timeout=limit), td.new_group(backend="gloo", timeout=limit)
+            yield Dist(td.get_rank(), td.get_world_size(), group, control)
+        finally:
+            if begun_here:
+                td.destroy_process_group()
+
+    def sharing(self, model: nn.Module) -> nn.Module:
+        """The model, wrapped so that backward gives the mean of all processes' gradients."""
+        if self.world_size == 1:
+            return model
+        from torch.nn.parallel import DistributedDataParallel
+
+        return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def apart(self, model: Any) -> Any:
+        """A context in which gradients of a model given by `sharing` stay with each process."""
+        return model.no_sync() if self.world_size > 1 else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Leave a block together: what one process raises ends it for all. A collective call: all of them make it."""
+        failed: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            if self.world_size == 1:
+                raise
+            failed = error
+        if self.world_size > 1 and self.sums({"failed": float(failed is not None)})["failed"]:
+            told = [None if failed is None else f"process {self.rank}: {type(failed).__name__}: {failed}"]
+            texts = [text for text in self.gathered(told) if text]
+            if failed is None:
+                raise MmdataError("; ".join(texts))
+        if failed is not None:
+            raise failed
+
+    def gathered(self, items: Sequence[Any]) -> list[Any]:
+        """Items of all processes, in the order of these. A collective call: all of them make it."""
+        if self.world_size == 1:
+            return list(items)
+        found: list[Any] = [None] * self.world_size
+        td.all_gather_object(found, list(items), group=self.control)
+        return [item for of in found for item in of]
 
     def sums(self, values: Mapping[str, float]) -> dict[str, float]:
         """Each value summed over all processes; all of them give the same names."""
         if self.world_size == 1:
             return dict(values)
         total = torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64)
-        td.all_reduce(total, group=self.group)
+        td.all_reduce(total, group=self.control)
         return dict(zip(sorted(values), total.tolist(), strict=True))
 
     def gather_rows(self, rows_NE: torch.Tensor) -> tuple[torch.Tensor, int]:

@@ -6,14 +6,14 @@ result does not depend on how samples were shared out. Random numbers follow fro
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import logging
 import os
-import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +22,19 @@ import yaml
 
 from mmdata.errors import BudgetError, ChangedError, ConfigError, MmdataError
 from mmdata.shards import storage
-from mmdata.train import checkpoint, journal, objectives
-from mmdata.train.chat import IGNORE, Chat
+from mmdata.train import checkpoint, journal, objectives, watch
 from mmdata.train.collate import Batch
 from mmdata.train.config import TrainConfig
 from mmdata.train.dataset import batches
 from mmdata.train.dist import Dist
-from mmdata.train.encoders import spec_of
-from mmdata.train.media import MediaSpec
-from mmdata.train.model import MultimodalLM, load_llm, load_tokenizer
+from mmdata.train.model import MultimodalLM, load_llm
 from mmdata.train.optimizer import Optimizer
-from mmdata.train.plan import Plan
-from mmdata.train.pools import pool_of
-from mmdata.train.samples import SampleLoader
-from mmdata.train.sections import Kind
+from mmdata.train.prepared import Prepared, blank_id, prepare
 
 _log = logging.getLogger(__name__)
 _MANY_BAD = 20
 _MAX_SKIPPED = 10  # updates in a row without a finite gradient
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass
-class Prepared:
-    """What a run knows before any model is loaded."""
-
-    config: TrainConfig
-    folder: Path
-    tokenizer: Any
-    specs: dict[Kind, MediaSpec]
-    loader: SampleLoader
-    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -65,36 +47,33 @@ class Result:
     losses: dict[str, float]
 
 
-def prepare(config: TrainConfig) -> Prepared:
-    """Tokenizer, specs of encoders, and the plan. Raises ConfigError where they cannot be had."""
-    objectives.check(config.losses, f"{config.path}: losses")
-    tokenizer = load_tokenizer(config.llm)
-    specs: dict[Kind, MediaSpec] = {}
-    for kind, options in config.encoders.items():
-        shown = config.encoders["image"] if options.share else options
-        specs[kind] = spec_of(shown, config.projectors[kind], kind)
-        if options.share:
-            specs[kind] = replace(specs[kind], frames=options.frames)
-    folder = Path(config.machine.folder) / config.name
-    chat = Chat(tokenizer, config.llm.template, config.llm.system)
-    loader = SampleLoader(config.data, chat, specs, config.augment, config.seed, config.plan.tokens_per_pack)
-    kept = storage.join(str(folder), "lengths")
-    pools = [pool_of(loader, entry, config.plan.lengths, kept) for entry in range(len(config.data))]
-    return Prepared(config, folder, tokenizer, specs, loader, Plan(pools, config.plan, config.seed))
-
-
-def train(config: TrainConfig, dist: Dist | None = None, stop: Callable[[], bool] = lambda: False) -> Result:
+def train(
+    config: TrainConfig,
+    dist: Dist | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Result:
     """Train to the end of the plan; where the run folder has a checkpoint, from there on.
 
-    stop: asked after every step; once true, a checkpoint is written and the call returns.
-    Raises ChangedError where the run was begun with another config or other data, BudgetError for too many bad samples.
+    stop: asked after every step; once true in any process, a checkpoint is written and the call returns. tell: given a
+    line of text a step, by the first process. Raises ChangedError where the run was begun with another config or other
+    data, BudgetError for too many bad samples.
     """
-    dist = dist or Dist()
+    return begin(config, dist or Dist()).steps(stop, tell)
+
+
+def begin(config: TrainConfig, dist: Dist) -> Run:
+    """The run of a config with its models loaded; where one process cannot begin, none does."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if config.machine.threads:
         torch.set_num_threads(config.machine.threads)
-    prepared = prepare(config)
-    return Run(prepared, dist).steps(stop)
+    prepared = None
+    with dist.together():
+        if dist.rank == 0:
+            prepared = prepare(config)
+    with dist.together():
+        # The first one has measured all samples; the others read what it found.
+        return Run(prepared or prepare(config), dist)
 
 
 class Run:
@@ -122,45 +101,70 @@ class Run:
         self.optimizer = Optimizer(self.model, config.optimizer, config.machine, self.plan.num_steps)
         if found:
             self.optimizer.load_state_dict(checkpoint.load_optimizer(found[-1]))
-        self.call: Any = self.model  # may be wrapped to share gradients; what is saved is always self.model
+        self.call: Any = self.model  # wrapped while processes share gradients; what is saved is always self.model
         self._seen, self._bad, self._skipped = 0, 0, 0
+        self._whole = True  # the parameters are those of self.state
 
-    def steps(self, stop: Callable[[], bool]) -> Result:
-        """Do all steps that are left."""
+    def steps(self, stop: Callable[[], bool], tell: Callable[[str], None] = lambda text: None) -> Result:
+        """Do all steps that are left. See `train`."""
         config, folder = self.config, self.prepared.folder
-        main = self.dist.rank == 0
-        written = None
-        if main:
-            checkpoint.clear_unfinished(folder / "checkpoints")
-            written = journal.Journal(folder, self.state.step)
-            storage.write_whole(str(folder / "config.yaml"), yaml.safe_dump(config.to_yaml(), sort_keys=False).encode())
         start, rank, world = self.state.step, self.dist.rank, self.dist.world_size
+        watchdog = watch.Watchdog(folder, rank, config.machine.step_limit_s)
+        written = None
+        with self.dist.together():
+            if rank == 0:
+                checkpoint.clear_unfinished(folder / "checkpoints")
+                written = journal.Journal(folder, start)
+                saved = yaml.safe_dump(config.to_yaml(), sort_keys=False)
+                storage.write_whole(str(folder / "config.yaml"), saved.encode())
+        self.call = self.dist.sharing(self.model)
         pin = self.device.type == "cuda"
         ahead = iter(batches(self.prepared.loader, self.plan, config.machine, start, rank, world, pin))
         losses: dict[str, float] = {}
         try:
             for step in range(start, self.plan.num_steps):
-                losses = self._step(step, ahead, written)
+                watchdog.step(step, [])
+                losses, asked = self._step(step, ahead, written, watchdog, stop, tell)
                 self.state = checkpoint.State(step + 1, self.state.plan_hash, self.state.config_hash)
-                ends = step + 1 == self.plan.num_steps or stop()
-                if main and (ends or (step + 1) % config.machine.checkpoint_every == 0):
+                self._whole = True
+                ends = step + 1 == self.plan.num_steps or asked
+                if ends or (step + 1) % config.machine.checkpoint_every == 0:
                     self.save()
                 if ends:
                     break
+        except Exception:
+            if self._whole and self.state.step > start:
+                self.save()
+            raise
         finally:
+            watchdog.close()
             if written is not None:
                 written.close()
         return Result(folder, self.state.step, self.plan.num_steps, losses)
 
-    def save(self) -> Path:
-        folder = self.prepared.folder / "checkpoints"
-        state = self.optimizer.state_dict()
-        return checkpoint.save(folder, self.model, state, self.state, self.config.machine.keep_checkpoints)
+    def save(self) -> None:
+        """Write a checkpoint, by the first process."""
+        if self.dist.rank == 0:
+            folder = self.prepared.folder / "checkpoints"
+            state = self.optimizer.state_dict()
+            checkpoint.save(folder, self.model, state, self.state, self.config.machine.keep_checkpoints)
 
-    def _step(self, step: int, ahead: Any, written: journal.Journal | None) -> dict[str, float]:
+    def _step(
+        self,
+        step: int,
+        ahead: Any,
+        written: journal.Journal | None,
+        watchdog: watch.Watchdog,
+        stop: Callable[[], bool],
+        tell: Callable[[str], None],
+    ) -> tuple[dict[str, float], bool]:
+        """One update: losses by name, and whether any process was asked to stop."""
         begun = time.perf_counter()
         group = self.plan.options.packs_per_step // self.dist.world_size
-        packs: list[Batch] = list(itertools.islice(ahead, group))
+        packs: list[Batch] = []
+        with self.dist.together():
+            packs += itertools.islice(ahead, group)
+        watchdog.step(step, [key for pack in packs for key in pack.keys])
         waited_s = time.perf_counter() - begun
         names = self.model.objectives.names
         totals = dict.fromkeys(names, 0.0)
@@ -177,8 +181,9 @@ class Run:
         torch.manual_seed(_seed(self.config.seed, step, self.dist.rank))
         sums, report, told = self._backward(packs, {name: shared[f"count.{name}"] for name in names})
         rates = {part: self.optimizer.rate(part, step) for part in self.optimizer.trained_parts()}
+        self._whole = False
         norm, updated = self.optimizer.update(step)
-        sums = self.dist.sums(sums)
+        sums = self.dist.sums({**sums, "stop": float(stop())})
         losses = {name: sums[name] / max(1.0, shared[f"count.{name}"]) for name in names}
         weights = self.config.losses.weights
         spent_s = time.perf_counter() - begun
@@ -192,41 +197,49 @@ class Run:
             "useful_share": shared["tokens"] / (self.plan.options.tokens_per_pack * self.plan.options.packs_per_step),
             "tokens_per_s": shared["tokens"] / spent_s, "step_s": spent_s, "stall_s": waited_s,
             "loading_s": {part: sum(s.get(part, 0.0) for s in loaded) for part in ("read", "decode", "encode")},
-            "memory_mb": _memory_mb(self.device), **report,
+            "memory_mb": watch.memory_mb(self.device), **report,
         }  # fmt: skip
+        told, bad = self.dist.gathered(told), self.dist.gathered([line for pack in packs for line in pack.bad])
         if written is not None:
             written.write(journal.LOG, line)
             written.write(journal.SAMPLES, {"step": step, "samples": told})
-        for pack in packs:
-            for bad in pack.bad:
-                _log.warning("%s: not used: %s %s", bad["key"], bad["reason"], bad["detail"])
-                if written is not None:
-                    written.write(journal.QUARANTINE, bad)
+            for refused in bad:
+                _log.warning("%s: not used: %s %s", refused["key"], refused["reason"], refused["detail"])
+                written.write(journal.QUARANTINE, refused)
+            tell(watch.text_of(line, self.plan.num_steps))
         self._judge(step, shared, updated)
-        return losses
+        return losses, sums["stop"] > 0
 
     def _backward(
         self, packs: list[Batch], totals: dict[str, float]
     ) -> tuple[dict[str, float], dict[str, float], list[Any]]:
         """Gradients of the step's packs; sums of losses, figures to report, and every sample with its own loss."""
-        precision = self.config.machine.precision
-        weights = self.config.losses.weights
         sums = dict.fromkeys(totals, 0.0)
         report: dict[str, float] = {}
         told: list[Any] = []
         for pack in packs:
-            on_device = pack.to(self.device)
-            with torch.autocast(self.device.type, _DTYPES.get(precision), enabled=precision != "fp32"):
-                found, total, figures = self.call(on_device)
+            is_last = pack is packs[-1]
+            # Gradients are shared once a step, while those of the last pack come in.
+            with contextlib.nullcontext() if is_last else self.dist.apart(self.call):
+                with self.dist.together() if is_last else contextlib.nullcontext():
+                    found, total, figures = self._losses(pack, totals)
+                self.optimizer.scaler.scale(total).backward()
             for name, values in found.items():
-                if len(values):
-                    # Processes add their gradients up and divide by their number; here that division is undone.
-                    total = total + weights[name] * values.sum() / max(1.0, totals[name]) * self.dist.world_size
-                    sums[name] += float(values.detach().double().sum())
-            self.optimizer.scaler.scale(total).backward()
+                sums[name] += float(values.detach().double().sum())
             report |= figures
-            told += _samples(pack, found.get("lm"))
+            told += watch.samples_of(pack, found.get("lm"))
         return sums, report, told
+
+    def _losses(self, pack: Batch, totals: dict[str, float]) -> tuple[dict[str, torch.Tensor], Any, dict[str, float]]:
+        """Losses of a pack by name, what its gradient is of, and figures to report."""
+        precision = self.config.machine.precision
+        with torch.autocast(self.device.type, _DTYPES.get(precision), enabled=precision != "fp32"):
+            found, total, figures = self.call(pack.to(self.device))
+        for name, values in found.items():
+            # Processes add their gradients up and divide by their number; here that division is undone.
+            scale = self.config.losses.weights[name] / max(1.0, totals[name]) * self.dist.world_size
+            total = total + scale * values.sum()
+        return found, total, figures
 
     def _judge(self, step: int, shared: dict[str, float], updated: bool) -> None:
         """Raise where going on makes no sense."""
@@ -240,23 +253,6 @@ class Run:
         self._skipped = 0 if updated else self._skipped + 1
         if self._skipped >= _MAX_SKIPPED:
             raise MmdataError(f"step {step}: no finite gradient in {_MAX_SKIPPED} steps; see `samples` of these steps")
-
-
-def blank_id(tokenizer: Any) -> int:
-    """The token that stands for nothing: it masks words, and is the blank of CTC."""
-    known = (tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
-    return int(next(token for token in known if token is not None))
-
-
-def _samples(pack: Batch, token_losses: torch.Tensor | None) -> list[Any]:
-    """[key, source, mean loss, labels] of every sample of a pack, for `samples.jsonl`."""
-    sample_K = pack.sample_T[pack.labels_T != IGNORE]
-    counts_S = torch.bincount(sample_K, minlength=len(pack.keys)).tolist()
-    means: list[float | None] = [None] * len(pack.keys)
-    if token_losses is not None:
-        sums_S = torch.zeros(max(1, len(pack.keys))).index_add_(0, sample_K, token_losses.detach().float().cpu())
-        means = [total / max(1, count) for total, count in zip(sums_S.tolist(), counts_S, strict=False)]
-    return [list(of) for of in zip(pack.keys, pack.sources, means, counts_S, strict=False)]
 
 
 def _checked(found: checkpoint.State, now: checkpoint.State, folder: Path) -> checkpoint.State:
@@ -284,9 +280,3 @@ def _narrow(model: MultimodalLM, dtype: torch.dtype) -> None:
 
 def _seed(*parts: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "little")
-
-
-def _memory_mb(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) >> 20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

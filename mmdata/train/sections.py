@@ -14,6 +14,7 @@ NotNegative = Annotated[int, at.Ge(0)]
 Share = Annotated[float, at.Ge(0), at.Le(1)]
 AboveZero = Annotated[float, at.Gt(0)]
 Kind = Literal["image", "video", "audio"]
+PACKAGE = "package:"  # before the name of a Python package that brings a model
 KINDS: tuple[Kind, ...] = ("image", "video", "audio")
 
 
@@ -21,7 +22,7 @@ KINDS: tuple[Kind, ...] = ("image", "video", "audio")
 class LlmOptions:
     """The language model: any causal LM of transformers."""
 
-    model: Annotated[str, at.Len(1)] = semantic()  # a folder or a hub name
+    model: Annotated[str, at.Len(1)] = semantic()  # a folder, a hub name, or package:NAME for what a Python package has
     gguf_file: str = semantic("")  # a GGUF file in it
     template: Literal["plain", "vicuna", "chatml", "llama3", "tokenizer"] = semantic("tokenizer")
     system: str = semantic("")  # said first in every conversation that has no system message
@@ -126,6 +127,7 @@ class MachineOptions:
     threads: NotNegative = operational(0)  # of one torch operation on the CPU; 0: as torch sets it
     workers: NotNegative = operational(2)  # processes that read and decode
     prefetch: Positive = operational(4)  # packs read ahead by each
+    step_limit_s: Annotated[float, at.Ge(0)] = operational(1800.0)  # a longer step ends the run, with stacks; 0: never
     checkpoint_every: Positive = operational(500)  # steps
     keep_checkpoints: Positive = operational(2)
     max_bad_share: Share = operational(0.1)  # of samples that could not be read; above it the run ends

@@ -19,7 +19,9 @@ import yaml
 from mmdata.errors import BudgetError, ChangedError, ConfigError, Reason
 from mmdata.train import checkpoint, engine, journal
 from mmdata.train.config import TrainConfig, load
+from mmdata.train.dist import Dist
 from mmdata.train.engine import train
+from mmdata.train.prepared import prepare
 from tests.train import shelf, tiny
 from tests.train.shelf import asked, text
 from tests.train.test_model import PROJECTORS
@@ -279,7 +281,7 @@ def test_narrow_precisions_learn_and_resume(tiny_path: Path, tmp_path: Path, pre
     )  # fmt: skip
     calls: list[int] = []
     train(config, stop=lambda: bool(calls.append(1)) or len(calls) == 20)
-    run = engine.Run(engine.prepare(config), engine.Dist())
+    run = engine.Run(prepare(config), Dist())
     kinds = {p.dtype for p in run.model.parameters() if not p.requires_grad}
     assert kinds == {engine._DTYPES[precision]}
     assert {p.dtype for p in run.model.parameters() if p.requires_grad} == {torch.float32}
@@ -305,7 +307,7 @@ def test_a_later_stage_begins_with_what_an_earlier_one_learned(tiny_path: Path, 
         tiny_path, str(tiny_path / "eight"), name="instruct", stage="instruct", machine=machine, llm=llm,
         init=str(tmp_path / "align"),
     )  # fmt: skip
-    run = engine.Run(engine.prepare(tuned), engine.Dist())
+    run = engine.Run(prepare(tuned), Dist())
     from safetensors.torch import load_file
 
     saved = load_file(checkpoint.resolve(str(tmp_path / "align")) / "model.safetensors")
@@ -318,7 +320,7 @@ def test_a_later_stage_begins_with_what_an_earlier_one_learned(tiny_path: Path, 
         projectors={"image": {"kind": "mlp"}},
     )  # fmt: skip
     with pytest.raises(ConfigError, match=r"step-\d+: "):
-        engine.Run(engine.prepare(other), engine.Dist())
+        engine.Run(prepare(other), Dist())
     with pytest.raises(ConfigError, match="neither a checkpoint"):
         checkpoint.resolve(str(tmp_path / "nothing"))
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmdata.errors import ConfigError
-from mmdata.train import engine
+from mmdata.train import prepared as before
 from mmdata.train.chat import IGNORE
 from mmdata.train.collate import Batch, pack
 from mmdata.train.config import TrainConfig
@@ -22,10 +22,10 @@ from tests.train.shelf import asked, text
 PROJECTORS = ("linear", "mlp", "pixel_shuffle", "cross_attention", "qformer")
 
 
-def model_of(config: TrainConfig) -> tuple[MultimodalLM, engine.Prepared]:
-    prepared = engine.prepare(config)
+def model_of(config: TrainConfig) -> tuple[MultimodalLM, before.Prepared]:
+    prepared = before.prepare(config)
     torch.manual_seed(config.seed)
-    blank = engine.blank_id(prepared.tokenizer)
+    blank = before.blank_id(prepared.tokenizer)
     return MultimodalLM(config, prepared.specs, load_llm(config.llm), blank, Dist()), prepared
 
 
@@ -58,7 +58,7 @@ def config_of(path: Path, projector: str = "mlp", **sections: Any) -> TrainConfi
     )  # fmt: skip
 
 
-def samples_of(prepared: engine.Prepared) -> list[Prepared]:
+def samples_of(prepared: before.Prepared) -> list[Prepared]:
     return [prepared.loader.load(0, 0, row, 0) for row in range(5)]
 
 

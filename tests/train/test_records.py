@@ -13,9 +13,9 @@ import pytest
 
 from mmdata.errors import ConfigError, Reason, SampleError
 from mmdata.train.dataset import PackDataset
-from mmdata.train.engine import prepare
 from mmdata.train.media import decode_HWC, fit_HWC, spread
 from mmdata.train.plan import Pack, Place
+from mmdata.train.prepared import prepare
 from mmdata.train.records import Recent, ShardReader
 from tests.builders import picture_HWC
 from tests.train import shelf, tiny

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from mmdata.train import engine, journal
+from mmdata.train.dist import Dist
+from mmdata.train.prepared import prepare
 from mmdata.train.report import coloured, dry_run, render
 from tests.train import shelf, tiny
 
@@ -21,7 +23,7 @@ def test_a_dry_run_tells_what_the_run_then_does(tiny_path: Path, tmp_path: Path)
         tiny_path, data, stage="instruct", llm=llm, plan={"epochs": 2}, machine={"folder": str(tmp_path)}
     )
     told = dry_run(config)
-    run = engine.Run(engine.prepare(config), engine.Dist())
+    run = engine.Run(prepare(config), Dist())
     parts = {name: [0, 0] for name in told.parameters}
     for name, parameter in run.model.named_parameters():
         parts[run.model.part_of(name)][0] += parameter.numel()

@@ -1,0 +1,84 @@
+"""`mmdata train` from the file to the last line, alone or as one of several processes; stopping by signals."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+
+from mmdata.train.config import TrainConfig, load
+from mmdata.train.dist import Dist
+from mmdata.train.engine import begin
+from mmdata.train.report import dry_run, render
+
+
+class Stop:
+    """Whether SIGTERM or Ctrl-C asked to stop. The running step ends first; the second time nothing is waited for."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.signal = 0
+        self._tell = tell
+        self._before: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        return bool(self.signal)
+
+    def __enter__(self) -> Stop:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._asked)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            self._before[number](number, frame)
+        self.signal = number
+        self._tell(f"{signal.Signals(number).name}: a checkpoint is written after this step; once more ends at once")
+
+
+def start(path: str, overrides: Sequence[str], dry: bool, tell: Callable[[str], None]) -> int:
+    """Train by a file, or only say what it would do; the exit code: 0, or 128 and the signal that stopped it.
+
+    Started by torchrun or Ray it is one of their processes, and the first one tells. Raises ConfigError and what
+    `engine.train` raises.
+    """
+    config = load(path, overrides)
+    with _quiet_libraries():
+        if dry:
+            tell(render(dry_run(config)))
+            return 0
+        return _train(config, tell)
+
+
+def _train(config: TrainConfig, tell: Callable[[str], None]) -> int:
+    device = "cuda" if torch.cuda.is_available() and config.machine.device != "cpu" else "cpu"
+    with Dist.from_environment(device, config.machine.step_limit_s) as dist:
+        say = tell if dist.rank == 0 else lambda text: None
+        run = begin(config, dist)
+        done, steps = run.state.step, run.plan.num_steps
+        say(f"{run.prepared.folder}: {steps - done:,} of {steps:,} steps to do on {run.device}")
+        with Stop(say) as stop:
+            result = run.steps(stop, say)
+        is_done = result.steps == result.num_steps
+        after = "" if is_done else "; the same command goes on from here"
+        say(f"{result.folder}: {result.steps:,} of {result.num_steps:,} steps done{after}")
+        # Another process may have been the one that was asked.
+        return 0 if is_done else 128 + (stop.signal or signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """No progress bars between the lines of steps, and of transformers' remarks only errors."""
+    from transformers.utils import logging
+
+    remarks: Any = logging
+    remarks.disable_progress_bar()
+    remarks.set_verbosity_error()
+    yield

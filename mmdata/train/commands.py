@@ -1,0 +1,42 @@
+"""The trainer's commands; `mmdata/cli.py` adds them to its own. Nothing heavy is loaded until one runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Config = Annotated[str, typer.Argument(metavar="CONFIG", help="training file, for instance pipelines/train/align.yaml")]
+# Annotations of commands are read at run time by typer.
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[a.b=c ...]", help="options to override, for instance plan.epochs=2"),
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add them to a command line."""
+    app.command("train")(train)
+
+
+def train(
+    config: Config,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only say what it would do: steps, padding, tokens, memory, labels")
+    ] = False,
+) -> None:
+    """Train a projector, and the LLM, on an emitted dataset; doing it again goes on where it was stopped.
+
+    The run lies in runs/train/<name>. SIGTERM and Ctrl-C write a checkpoint and end with 143 and 130.
+
+    Examples:  mmdata train pipelines/train/align.yaml --dry-run   |   mmdata train pipelines/train/instruct.yaml
+    plan.max_steps=20   |   torchrun --nproc-per-node 8 -m mmdata train my.yaml
+    """
+    from mmdata.train.command import start
+
+    raise typer.Exit(start(config, overrides or [], dry_run, _tell))
+
+
+def _tell(text: str) -> None:
+    print(text, flush=True)
