@@ -27,7 +27,6 @@ from mmdata.shards.commits import Commit, CommitLog
 from mmdata.shards.folders import ATTEMPTS, DatasetFolder
 
 SELECT_PREFIX = "select."
-MEMORY_MB = 2048
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,6 @@ def _decide(driver: Driver, tables: Sequence[ShardTables], key: str) -> Commit:
             write=lambda shard, table: files.put(
                 driver.run.relative(driver.run.selection(key, shard)), ledger.parquet_bytes(table)
             ),
-            memory_mb=MEMORY_MB,
         )
     part, config_hash = SELECT_PREFIX + key, driver.record.select_hash
     return Commit(part, 0, 0, attempt, config_hash, key, "run", tuple(files.records), counts.to_json())

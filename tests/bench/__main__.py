@@ -19,6 +19,7 @@ SECTIONS: dict[str, Callable[[Path], list[Row]]] = {
     "text": text.rows,
     "faces": faces.rows,
     "select": select.rows,
+    "select-large": select.large_rows,
     "memory": memory.rows,
     "resume": resume.rows,
 }
