@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from mmdata.errors import Reason, Status
 from mmdata.sample import Sample
@@ -86,6 +87,31 @@ class Counters:
             Counter(data["reasons"]),
             {name: StageCount(*values) for name, values in data["stages"].items()},
         )
+
+
+class Arrivals:
+    """When samples came, in seconds since `start`: what a projection takes the pace from.
+
+    work: what is done; the first of it in a process loads what later ones find there.
+    """
+
+    _begun: ClassVar[set[str]] = set()
+
+    def __init__(self, start: float, work: str) -> None:
+        self._start = start
+        self._is_first = work not in self._begun
+        self._begun.add(work)
+        self.seconds: list[float] = []
+
+    def of(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """The same samples; each is noted as it comes."""
+        for sample in samples:
+            self.seconds.append(round(time.perf_counter() - self._start, 5))
+            yield sample
+
+    def to_json(self) -> dict[str, Any]:
+        """As counts of a commit; nothing where nothing was noted."""
+        return {"arrivals_s": self.seconds, "is_first": self._is_first} if self.seconds else {}
 
 
 def check_law(where: str, given: Iterable[str], samples: Sequence[Sample]) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmdata.config import Pipeline
-from mmdata.counters import Counters, StageCount, check_law
+from mmdata.counters import Arrivals, Counters, StageCount, check_law
 from mmdata.errors import BudgetError, Reason, Status
 from mmdata.options import ROLES, values_of
 from mmdata.run.before import Before
@@ -54,6 +54,7 @@ class IngestJob:
     forbidden_ports: frozenset[int]
     revision: int = 0  # the one that this job makes
     again: frozenset[str] = frozenset()  # reasons; of the revision before, only rows that ended so are tried again
+    is_timed: bool = False  # the commit says when every row came in, for a projection
 
 
 def ingest_shard(job: IngestJob) -> Commit:
@@ -78,7 +79,9 @@ def ingest_shard(job: IngestJob) -> Commit:
             forbidden_ports=job.forbidden_ports,
             scratch=scratch,
         )
+        arrivals = Arrivals(start, "ingest")
         samples = gatherer.samples(rows, with_own=any(OWN in stage.reads for stage in resolved.stages))
+        samples = arrivals.of(samples) if job.is_timed else samples
         for batch in _staged(samples, resolved.stages, job.pipeline, counters):
             for sample in batch:
                 sample.columns.pop(OWN, None)  # for stages; it comes into the ledger from the rows
@@ -117,7 +120,7 @@ def ingest_shard(job: IngestJob) -> Commit:
         input_fingerprint=job.plan.fingerprint,
         root="run",
         files=tuple(files.records),
-        counts=counters.to_json(),
+        counts=counters.to_json() | arrivals.to_json(),
     )
 
 

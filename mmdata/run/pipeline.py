@@ -55,7 +55,7 @@ def run_pipeline(path: str, overrides: Sequence[str], places: Places, until: str
         check_reachable(places.ray_address)  # before anything is written
 
     progress = Progress(run)
-    driver = Driver(pipeline, run, lambda: _executor(pipeline, places), progress)
+    driver = Driver(pipeline, run, lambda: executor_for(pipeline, places), progress)
     wanted = PARTS[: PARTS.index(until) + 1]
     with driver.opened(), progress:
         facts = _carry_out(driver, wanted, places.dataset)
@@ -99,10 +99,10 @@ def _driver_of(path: str, overrides: Sequence[str], places: Places) -> tuple[Dri
     known = versions_of(run)
     dataset = places.dataset or (known[0].dataset if known else default_places(pipeline, places).dataset)
     progress = Progress(run)
-    return Driver(pipeline, run, lambda: _executor(pipeline, places), progress), dataset, progress
+    return Driver(pipeline, run, lambda: executor_for(pipeline, places), progress), dataset, progress
 
 
-def _executor(pipeline: Pipeline, places: Places) -> Executor:
+def executor_for(pipeline: Pipeline, places: Places) -> Executor:
     if places.in_process:
         return LocalExecutor(pipeline.run)
     # Ray takes seconds to start, and most of that time in other processes.

@@ -26,7 +26,7 @@ from mmdata.sources.rows import ROW_FIELDS, InputFile, Source, batches_of, own_n
 _INPUT = pa.struct(
     [("path", pa.string()), ("fingerprint", pa.string()), ("first_number", pa.int64()), ("rows", pa.int64())]
 )
-_PLAN = pa.schema(
+PLAN = pa.schema(
     [
         ("shard", pa.int64()),
         ("source", pa.string()),
@@ -104,8 +104,8 @@ def extend_plan(
         fresh_shards = {int(record["shard"]): record for record in records}  # type: ignore[call-overload]
         rewritten = make_alike(run, [shard.shard for shard in plan.shards], list(fresh_shards))
         for shard, data in rewritten.items():
-            fresh_shards[shard]["fingerprint"] = _fingerprint(data)
-        table = ledger.parquet_bytes(pa.Table.from_pylist(records, schema=_PLAN))
+            fresh_shards[shard]["fingerprint"] = fingerprint_of(data)
+        table = ledger.parquet_bytes(pa.Table.from_pylist(records, schema=PLAN))
         number = sum(name.endswith(".parquet") for name in storage.list_names(run.plan))
         storage.create_if_absent(storage.join(run.plan, f"{number:06d}.parquet"), table)
     return read_plan(run)
@@ -138,7 +138,7 @@ def _plan_source(
     last: dict[str, object] | None = None
     shard = first_shard
     read: list[dict[str, object]] = []
-    for window in _windows(_numbered(name, source, inputs, first_number, read), pipeline.plan):
+    for window in _windows(numbered(name, source, inputs, first_number, read), pipeline.plan):
         ordered = _shuffled(window, name, pipeline.seed) if pipeline.plan.shuffle else window
         for start in range(0, ordered.num_rows, pipeline.plan.rows_per_shard):
             rows = ordered.slice(start, pipeline.plan.rows_per_shard).combine_chunks()
@@ -151,7 +151,7 @@ def _plan_source(
                 "source": name,
                 "modality": source.modality,
                 "rows": rows.num_rows,
-                "fingerprint": _fingerprint(data),
+                "fingerprint": fingerprint_of(data),
                 "inputs": [],
             }
             shard += 1
@@ -159,11 +159,11 @@ def _plan_source(
         yield last | {"inputs": read}
 
 
-def _fingerprint(rows: bytes) -> str:
+def fingerprint_of(rows: bytes) -> str:
     return hashlib.sha256(rows).hexdigest()[:16]
 
 
-def _numbered(
+def numbered(
     name: str, source: Source, inputs: list[InputFile], first_number: int, read: list[dict[str, object]]
 ) -> Iterator[pa.Table]:
     """Batches of all inputs with a column `number` (row number within the source); notes in `read` what was read."""

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmdata.config import Pipeline
-from mmdata.counters import Counters, check_law
+from mmdata.counters import Arrivals, Counters, check_law
 from mmdata.errors import ShardError
 from mmdata.run.catalog import resolve
 from mmdata.run.child import takes
@@ -38,6 +38,7 @@ class ScoreJob:
     config_hash: str
     fingerprint: str  # of its staged tar
     attempt: str
+    is_timed: bool = False  # the commit says when every row was scored, for a projection
 
 
 class ScoreWorker:
@@ -50,6 +51,7 @@ class ScoreWorker:
     def score(self, job: ScoreJob) -> Commit:
         """Do one shard; returns what its commit record would say."""
         start = time.perf_counter()
+        arrivals = Arrivals(start, job.scorer)
         table = ledger.read(job.run.ledger(job.shard, job.revision))
         table = table.select([name for name in table.column_names if name in READS_COLUMNS | self._scorer.reads])
         counters = Counters()
@@ -58,7 +60,12 @@ class ScoreWorker:
             files = AttemptFiles(job.run.root, folder, scratch)
             staged = storage.local_copy(job.run.staged(job.shard, job.revision), scratch)
             given: list[str] = []
-            scored = score_samples(self._scorer, self._taken(staged_samples(staged, table), given), counters)
+            scored = score_samples(
+                self._scorer,
+                self._taken(staged_samples(staged, table), given),
+                counters,
+                arrivals if job.is_timed else None,
+            )
             check_law(f"{job.scorer} of shard {job.shard}", given, list(scored.values()))
             keys = table["key"].to_pylist()
             more = getattr(self._scorer, "writes_by_modality", {})  # columns that shards of one modality alone have
@@ -77,7 +84,7 @@ class ScoreWorker:
             input_fingerprint=job.fingerprint,
             root="run",
             files=tuple(files.records),
-            counts=counters.to_json() | {"facts": self._scorer.facts()},  # type: ignore[attr-defined]
+            counts=counters.to_json() | {"facts": self._scorer.facts()} | arrivals.to_json(),  # type: ignore[attr-defined]
         )
 
     def _taken(self, samples: Iterator[Sample], given: list[str]) -> Iterator[Sample]:
@@ -109,11 +116,14 @@ def staged_samples(staged: Path, table: pa.Table) -> Iterator[Sample]:
             raise ShardError(f"{staged}: found {rest[0]}, but the ledger has no further row")
 
 
-def score_samples(scorer: Stage, samples: Iterator[Sample], counters: Counters) -> dict[str, Sample]:
+def score_samples(
+    scorer: Stage, samples: Iterator[Sample], counters: Counters, arrivals: Arrivals | None = None
+) -> dict[str, Sample]:
     """Every sample by key with the scorer's columns; its bytes are let go of. Batches never cross the shard's end."""
     done: dict[str, Sample] = {}
     start = time.perf_counter()
-    for sample in scorer.process_shard(samples):  # type: ignore[attr-defined]
+    made = scorer.process_shard(samples)  # type: ignore[attr-defined]
+    for sample in made if arrivals is None else arrivals.of(made):
         sample.parts.clear()
         done[sample.key] = sample
     counters.stage(scorer.name, list(done.values()), time.perf_counter() - start)

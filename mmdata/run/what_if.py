@@ -16,6 +16,7 @@ from mmdata.errors import ConfigError
 from mmdata.options import nearest
 from mmdata.run.catalog import RULES, resolve
 from mmdata.run.pipeline import Places, default_places
+from mmdata.run.removals import rules_of
 from mmdata.select.rules import Rule
 from mmdata.select.tables import ShardTables
 from mmdata.select.what_if import Edge, EdgeSample, Outcome, what_if
@@ -51,8 +52,10 @@ def answer(path: str, overrides: Sequence[str], places: Places, question_text: s
     start_without_pandas()
     pipeline = load(path, overrides)
     question = parse_question(pipeline, question_text)
-    tables = _tables(pipeline, RunFolder(default_places(pipeline, places).run))
+    run = RunFolder(default_places(pipeline, places).run)
+    tables = _tables(pipeline, run)
     variants, edges, before = _variants(pipeline, question)
+    before = [*rules_of(run), *before]
     with tempfile.TemporaryDirectory() as scratch:
         outcomes = what_if(tables, before, variants, edges, seed=pipeline.seed, scratch=Path(scratch) / "select")
     yield from _lines(pipeline, question, outcomes)
