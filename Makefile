@@ -31,6 +31,8 @@ $(VENV)/.installed: pyproject.toml $(DEMO)/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(DEMO)/requirements.txt
+	# librosa's compiled parts, once here instead of half a minute in the first worker that needs them.
+	$(BIN)/python -c 'import librosa; librosa.resample'
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.installed

@@ -32,7 +32,7 @@ def semantic_tree(pipeline: Pipeline, resolved: Resolved) -> dict[str, Any]:
             },
             "plan": values_of(pipeline.plan, "semantic"),
             "fetch": fetch,
-            "stages": [{"name": s.name, "version": s.version, **_options(s)} for s in resolved.stages],
+            "stages": [{"name": s.name, "version": s.version, **_options(s), **_file_of(s)} for s in resolved.stages],
         },
         "score": {
             name: {"version": s.version, **_options(s), "weights": s.weights_sha256()}  # type: ignore[attr-defined]
@@ -82,6 +82,12 @@ def _contents(rule: Any) -> dict[str, str]:
     """Files that a rule reads, known by their content."""
     files = {name: getattr(rule, name) for name in sorted(getattr(rule, "files", ()))}
     return {name: fingerprint(path) for name, path in files.items() if path}
+
+
+def _file_of(stage: Any) -> dict[str, str]:
+    """The list that a stage reads, known by its content."""
+    path = getattr(stage, "path", "")
+    return {"path": _file_hash(path)} if path else {}
 
 
 def _file_hash(path: str) -> str:
