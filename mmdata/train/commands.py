@@ -17,6 +17,7 @@ Overrides = Annotated[
 def add_commands(app: typer.Typer) -> None:
     """Add them to a command line."""
     app.command("train")(train)
+    app.command("explain-step")(explain_step)
 
 
 def train(
@@ -36,6 +37,21 @@ def train(
     from mmdata.train.command import start
 
     raise typer.Exit(start(config, overrides or [], dry_run, _tell))
+
+
+def explain_step(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="run folder, for instance runs/train/align")],
+    step: Annotated[int, typer.Argument(metavar="STEP", help="as in log.jsonl, from 0")],
+    html: Annotated[bool, typer.Option("--html", help="also write RUN/step-<STEP>.html with thumbnails")] = False,
+) -> None:
+    """Show the samples of a step, highest loss first: key, loss, URL, shard, and what its ledger says.
+
+    Example:  mmdata explain-step runs/train/align 120 --html
+    """
+    from mmdata.train.explain import explain
+
+    for line in explain(run, step, html):
+        _tell(line)
 
 
 def _tell(text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,14 +141,14 @@ def config_of(tree: Mapping[str, Any], path: Path) -> TrainConfig:
     _check(config)
     values = {name: value for name, value in config.to_yaml("semantic").items() if name != "name"}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-    return replace(_placed(config, path.parent), hash=digest)
+    return replace(_placed(config, path.parent.absolute()), hash=digest)
 
 
 def _placed(config: TrainConfig, folder: Path) -> TrainConfig:
     """The same with relative paths taken from the file's folder; a model that is not there stays a name of a hub."""
 
     def path_of(path: str) -> str:
-        return path if storage.is_remote(path) or Path(path).is_absolute() else str(folder / path)
+        return path if storage.is_remote(path) or Path(path).is_absolute() else os.path.normpath(folder / path)
 
     def model_of(model: str) -> str:
         if not model or model.startswith(PACKAGE):

@@ -87,10 +87,13 @@ def batches(
 
 
 def _quiet(_: int) -> None:
-    """One thread a worker: their number is the parallelism. Ctrl-C is for the trainer, who still needs its packs."""
+    """One thread a worker: their number is the parallelism.
+
+    Signals to the whole group are for the trainer, who still needs packs for its last step; a second SIGTERM ends.
+    """
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     cv2.setNumThreads(0)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -140,6 +140,8 @@ class Run:
             watchdog.close()
             if written is not None:
                 written.close()
+        if rank == 0:
+            journal.write_stats(folder)
         return Result(folder, self.state.step, self.plan.num_steps, losses)
 
     def save(self) -> None:
@@ -217,17 +219,20 @@ class Run:
         sums = dict.fromkeys(totals, 0.0)
         report: dict[str, float] = {}
         told: list[Any] = []
-        for pack in packs:
-            is_last = pack is packs[-1]
-            # Gradients are shared once a step, while those of the last pack come in.
-            with contextlib.nullcontext() if is_last else self.dist.apart(self.call):
-                with self.dist.together() if is_last else contextlib.nullcontext():
+        total: Any = None
+        with self.dist.together():
+            for pack in packs:
+                is_last = pack is packs[-1]
+                with contextlib.nullcontext() if is_last else self.dist.apart(self.call):
                     found, total, figures = self._losses(pack, totals)
-                self.optimizer.scaler.scale(total).backward()
-            for name, values in found.items():
-                sums[name] += float(values.detach().double().sum())
-            report |= figures
-            told += watch.samples_of(pack, found.get("lm"))
+                    if not is_last:
+                        self.optimizer.scaler.scale(total).backward()
+                for name, values in found.items():
+                    sums[name] += float(values.detach().double().sum())
+                report |= figures
+                told += watch.samples_of(pack, found.get("lm"))
+        # Gradients are shared once a step, as those of the last pack come in; by then nobody has failed.
+        self.optimizer.scaler.scale(total).backward()
         return sums, report, told
 
     def _losses(self, pack: Batch, totals: dict[str, float]) -> tuple[dict[str, torch.Tensor], Any, dict[str, float]]:

@@ -1,6 +1,6 @@
 """What a run writes while it works: one JSON line a step, the samples of every step, the samples it could not use.
 
-runs/train/<name>/config.yaml log.jsonl samples.jsonl quarantine.jsonl checkpoints/ lengths/
+runs/train/<name>/config.yaml log.jsonl samples.jsonl quarantine.jsonl sample_stats.parquet checkpoints/ lengths/
 """
 
 from __future__ import annotations
@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
+
+from mmdata.shards import ledger, storage
 
 LOG, SAMPLES, QUARANTINE = "log.jsonl", "samples.jsonl", "quarantine.jsonl"
+STATS = "sample_stats.parquet"
+_LOSSES = [(name, pa.float64()) for name in ("first_loss", "last_loss", "mean_loss")]
+_STATS = pa.schema([("key", pa.string()), ("source", pa.string()), ("times_seen", pa.int32()), *_LOSSES])
 
 
 class Journal:
@@ -35,6 +41,26 @@ class Journal:
     def close(self) -> None:
         for file in self._files.values():
             file.close()
+
+
+def write_stats(folder: Path) -> None:
+    """`sample_stats.parquet`: how often each key was seen, its first, last and mean loss; joins a ledger by key."""
+    losses: dict[str, list[float]] = {}
+    seen: dict[str, int] = {}
+    sources: dict[str, str] = {}
+    for line in read(folder / SAMPLES):
+        for key, source, loss, *_ in line["samples"]:
+            sources[key] = source
+            seen[key] = seen.get(key, 0) + 1
+            losses.setdefault(key, []).extend([] if loss is None else [loss])
+    rows = [
+        {
+            "key": key, "source": sources[key], "times_seen": seen[key], "first_loss": found[0] if found else None,
+            "last_loss": found[-1] if found else None, "mean_loss": sum(found) / len(found) if found else None,
+        }
+        for key, found in sorted(losses.items())
+    ]  # fmt: skip
+    storage.write_whole(str(folder / STATS), ledger.parquet_bytes(pa.Table.from_pylist(rows, schema=_STATS)))
 
 
 def read(path: Path) -> list[dict[str, Any]]:

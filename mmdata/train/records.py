@@ -95,6 +95,22 @@ class ShardReader:
             record.media.setdefault(medium.kind, []).append(medium)
         return record
 
+    def facts(self, shard: int, row: int) -> dict[str, Any]:
+        """What the ledger said of a sample when it was emitted: the `json` of its tar, or its row in Parquet."""
+        place = self.index(shard).slice(row, 1).to_pylist()[0]
+        if place["parts"] is not None:
+            path = self.folder.path(DatasetFolder.tar(self.modality, self.split, shard))
+            file, _ = self._files.get(path, lambda: _opened(path))
+            found = [_bytes_at(file, part) for part in place["parts"] if part["part"] == "json"]
+            return dict(orjson.loads(found[0])) if found else {}
+        path = self.folder.path(DatasetFolder.parquet(self.modality, self.split, shard))
+        file, _ = self._files.get(path, lambda: _opened(path, pq.ParquetFile))
+        plain = [name for name in file.schema_arrow.names if name not in _MEDIA_COLUMNS]
+        row_of: dict[str, Any] = (
+            file.read_row_group(place["row_group"], columns=plain).slice(place["row"], 1).to_pylist()[0]
+        )
+        return row_of
+
     def media_of(self, shard: int, row: int, parts: list[dict[str, Any]] | None) -> list[Medium]:
         """Media of a sample without their bytes: from the index alone where it lists `parts`."""
         if parts is None:

@@ -167,8 +167,8 @@ def test_samples_of_a_step_say_their_own_loss(tiny_path: Path, tmp_path: Path) -
     config = tiny.config(tiny_path, str(tiny_path / "eight"), machine={"folder": str(tmp_path)})
     train(config)
     for line, told in zip(log_of(config), log_of(config, journal.SAMPLES), strict=True):
-        total = sum(mean * labels for _, _, mean, labels in told["samples"])
-        count = sum(labels for *_, labels in told["samples"])
+        total = sum(mean * labels for _, _, mean, labels, _ in told["samples"])
+        count = sum(labels for _, _, _, labels, _ in told["samples"])
         assert count == line["labels"]
         assert total / count == pytest.approx(line["loss"], rel=1e-5)
         assert {source for _, source, *_ in told["samples"]} == {"made"}
