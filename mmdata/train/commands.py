@@ -18,6 +18,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add them to a command line."""
     app.command("train")(train)
     app.command("explain-step")(explain_step)
+    app.command("export-model")(export_model)
 
 
 def train(
@@ -51,6 +52,20 @@ def explain_step(
     from mmdata.train.explain import explain
 
     for line in explain(run, step, html):
+        _tell(line)
+
+
+def export_model(
+    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="run folder or one of its checkpoints")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="folder to write to")],
+) -> None:
+    """Write a checkpoint for other programs: projector, LoRA adapter, and transformers' LLaVA where it fits.
+
+    Example:  mmdata export-model runs/train/instruct exported
+    """
+    from mmdata.train.export import export
+
+    for line in export(checkpoint, out):
         _tell(line)
 
 

@@ -1,0 +1,63 @@
+"""What an export promises: transformers reads it back and says the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmdata.train.collate import pack
+from mmdata.train.engine import train
+from mmdata.train.export import export, restored
+from mmdata.train.prepared import prepare
+from tests.train import tiny
+
+LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+
+
+@pytest.mark.parametrize("layer", [-1, -2])
+def test_transformers_own_llava_has_the_same_logits(tiny_path: Path, tmp_path: Path, layer: int) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaForConditionalGeneration
+
+    image = {"model": str(tiny_path / "models" / "vision"), "layer": layer, "fit": "crop"}
+    config = tiny.config(
+        tiny_path, str(tiny_path / "eight"), stage="instruct", projectors={"image": {"kind": "mlp"}},
+        encoders={"image": image}, llm={"train": "lora", "lora": LORA}, optimizer={"lr_llm": 1e-2},
+        machine={"folder": str(tmp_path)},
+    )  # fmt: skip
+    train(config)
+    run, out = tmp_path / "tiny", tmp_path / "out"
+    sample = prepare(config).loader.load(0, 0, 1, 0)
+    model, _ = restored(str(run))
+    batch = pack([sample])
+    with torch.no_grad():
+        ours_TV = model.logits(model.hidden(model.embed(batch).embeds_TE, batch))
+    told = export(str(run), str(out))
+    assert [line.split(":")[0].rpartition("/")[2] for line in told] == ["projector", "adapter", "llava"]
+    llava = LlavaForConditionalGeneration.from_pretrained(out / "llava").eval()
+    image_id = AutoTokenizer.from_pretrained(out / "llava").convert_tokens_to_ids("<image>")
+    assert image_id == llava.config.image_token_id
+    ids_1T = torch.tensor([[token if token >= 0 else image_id for token in sample.ids]])
+    pixels = (batch.media["image"].inputs.float() / 255 - model.encoders["image"].mean_3) / model.encoders[
+        "image"
+    ].std_3
+    with torch.no_grad():
+        theirs_TV = llava(input_ids=ids_1T, pixel_values=pixels.permute(0, 3, 1, 2)).logits[0]
+    torch.testing.assert_close(theirs_TV[:, : ours_TV.shape[1]], ours_TV, rtol=1e-4, atol=1e-5)
+    adapter = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(config.llm.model), out / "adapter")
+    own = {name: value for name, value in model.llm.state_dict().items() if "lora_" in name}
+    assert own
+    assert all(torch.equal(value, adapter.state_dict()[name]) for name, value in own.items())
+    saved = load_file(out / "projector" / "projector.safetensors")
+    assert all(torch.equal(value, saved[name]) for name, value in model.projectors.state_dict().items())
+
+
+def test_what_llava_cannot_be_says_why(tiny_path: Path, tmp_path: Path) -> None:
+    config = tiny.config(tiny_path, str(tiny_path / "eight"), plan={"max_steps": 1}, machine={"folder": str(tmp_path)})
+    train(config)
+    told = export(str(tmp_path / "tiny"), str(tmp_path / "out"))
+    assert told[-1] == "no llava: its projector is linear, LLaVA's an mlp of 2 layers"
+    assert not (tmp_path / "out" / "llava").exists()
