@@ -68,7 +68,7 @@ def purge_part(driver: Driver) -> None:
         )
     forget_listed(run)
     driver.heed_removals()
-    _remove_older_revisions(run, log)
+    _remove_leftovers(run, log)
 
 
 def forget_versions(driver: Driver, selection: str, emitted: str) -> None:
@@ -192,14 +192,12 @@ def purge_scores(job: PurgeJob) -> Commit:
     return replace(of, revision=revision, attempt=job.attempt, input_fingerprint=fingerprint, files=made, counts=counts)
 
 
-def _remove_older_revisions(run: RunFolder, log: CommitLog) -> None:
-    """Files of revisions that are not the newest of their shard."""
-    folders = [storage.join(run.root, "staged"), storage.join(run.root, "ledger")]
-    scores = storage.join(run.root, "scores")
-    folders += [storage.join(scores, scorer) for scorer in storage.list_names(scores)]
-    for folder in folders:
-        for name in storage.list_names(folder):
-            match = _REVISED.fullmatch(name)
-            commit = log.commits.get(int(match[1])) if match else None
-            if match and commit is not None and int(match[2] or 0) < commit.revision:
-                storage.remove(storage.join(folder, name))
+def _remove_leftovers(run: RunFolder, log: CommitLog) -> None:
+    """Files of revisions that are not the newest of their shard, of none, and what a killed writer left half-way."""
+    for path in storage.list_files(run.root):
+        folder, _, name = path.rpartition("/")
+        match = _REVISED.fullmatch(name) if folder.partition("/")[0] in ("staged", "ledger", "scores") else None
+        commit = log.commits.get(int(match[1])) if match else None
+        is_old = match is not None and (commit is None or int(match[2] or 0) < commit.revision)
+        if is_old or name.startswith("."):
+            storage.remove(storage.join(run.root, path))

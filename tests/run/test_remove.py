@@ -180,6 +180,8 @@ def test_a_purge_leaves_it_in_no_byte_of_run_and_datasets(listed: World, monkeyp
     gone |= {f"embedding {row}": embeddings[row]["image_embedding"] for row in REMOVED}  # type: ignore[dict-item]
     assert {name.partition(" ")[0] for name in holds(listed.folder / "runs", gone)} == {"part", "embedding"}
 
+    rows_of = listed.folder / "runs/small/plan/rows"
+    shutil.copy(rows_of / "00000.parquet", rows_of / ".00000.parquet.0123456789ab")  # as a kill may leave it
     monkeypatch.setattr(ScoreWorker, "score", None)  # what is scored is not scored again
     take_out(listed, purge=True)
     for folder in ("runs", "datasets"):
@@ -365,6 +367,8 @@ def test_links_are_listed_by_their_meaning_and_documents_by_their_media() -> Non
     assert not removals.has_url("http://media.example/1.jpg?2")
     assert removals.has_url("http://a.b.bad.example:81/")
     assert not removals.has_url("http://notbad.example/")
+    assert removals.has_url("http://bad.example?x")
+    assert removals.has_url("HTTPS://u@BAD.example./x")
     row: dict[str, object] = {"url": None, "expected_sha256": None, "media_list": None}
     assert not removals.has_row("web-1", row)
     for medium in (
