@@ -7,8 +7,6 @@ import math
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +44,11 @@ def blind_loss(config: TrainConfig) -> float:
 @pytest.mark.parametrize("projector", PROJECTORS)
 def test_each_projector_learns_eight_captions_by_heart(tiny_path: Path, tmp_path: Path, projector: str) -> None:
     options = {"image": {"kind": projector, "queries": 8, "heads": 4}}
+    epochs = 80 if projector in ("cross_attention", "qformer") else 35  # to read by attention is learned more slowly
     config = tiny.config(
         tiny_path, str(tiny_path / "eight"), stage="joint", projectors=options,
-        plan={"tokens_per_pack": 512, "packs_per_step": 1, "epochs": 110},
-        optimizer={"lr_projector": 5e-3, "lr_llm": 5e-3, "warmup_share": 0.05},
+        plan={"tokens_per_pack": 512, "packs_per_step": 1, "epochs": epochs},
+        optimizer={"lr_projector": 1e-2, "lr_llm": 1e-2, "warmup_share": 0.05},
         llm={"template": "plain"}, machine={"folder": str(tmp_path), "checkpoint_every": 1000},
     )  # fmt: skip
     result = train(config)
@@ -187,11 +186,6 @@ def train_and_die(config: TrainConfig, step: int) -> None:
     train(config)
 
 
-FRESH = (
-    "import sys; from mmdata.train.config import load; from mmdata.train.engine import train; train(load(sys.argv[1]))"
-)
-
-
 def test_a_killed_run_goes_on_with_the_same_losses_bit_for_bit(tiny_path: Path, tmp_path: Path, world: Path) -> None:
     augment = {"flip": 0.5, "crop": 0.2, "colour": 0.2}
     llm = {"train": "lora", "lora": {**LORA, "lora_dropout": 0.1}}
@@ -211,7 +205,10 @@ def test_a_killed_run_goes_on_with_the_same_losses_bit_for_bit(tiny_path: Path, 
     assert [path.name for path in checkpoint.checkpoints(tmp_path / "killed" / "checkpoints")] == ["step-000003"]
     assert [line["step"] for line in log_of(killed)] == [0, 1, 2, 3, 4]
     (tmp_path / "killed.yaml").write_text(yaml.safe_dump(killed.to_yaml()))
-    subprocess.run([sys.executable, "-c", FRESH, str(tmp_path / "killed.yaml")], check=True)
+    again = multiprocessing.get_context("fork").Process(target=lambda: train(load(tmp_path / "killed.yaml")))
+    again.start()
+    again.join()
+    assert again.exitcode == 0
     assert losses_of(killed) == expected
     assert [line["step"] for line in log_of(killed)] == list(range(len(expected)))
     keys = [[entry[:2] for entry in line["samples"]] for line in log_of(through, journal.SAMPLES)]

@@ -229,7 +229,7 @@ def gathered(rank: int, store: str, results: Any) -> None:
 def test_gathered_negatives_give_the_loss_and_gradients_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     results = context.Queue()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     workers = [context.Process(target=gathered, args=(rank, str(tmp_path / "store"), results)) for rank in range(2)]
