@@ -156,7 +156,8 @@ def _make(catalog: Mapping[str, str], entry: Entry, kind: str, folder: Path) -> 
         )
     cls = load_class(catalog[entry.name])
     options = dict(entry.options)
-    files: frozenset[str] = getattr(cls, "files", frozenset()) if kind == "rule" else frozenset()  # options that are files
+    # Options of rules that are files.
+    files: frozenset[str] = getattr(cls, "files", frozenset()) if kind == "rule" else frozenset()
     for name in sorted({"path", "root", "model", *files}):
         is_file = name != "model" or name in files or str(options.get(name)).startswith(LOCAL_MODEL)
         if isinstance(options.get(name), str) and is_file:
