@@ -137,8 +137,9 @@ def _stacked(pictures: list[Any]) -> NDArray[np.uint8] | None:
     if not pictures:
         return None
     width = max(picture_HWC.shape[1] for picture_HWC in pictures)
-    fitted = [_filled(picture_HWC, picture_HWC.shape[0], width) for picture_HWC in pictures]
-    return np.concatenate(fitted, axis=0)
+    # Time runs from left to right in all of them, so it does at the same speed.
+    fitted = [cv2.resize(picture_HWC, (width, picture_HWC.shape[0])) for picture_HWC in pictures]
+    return np.concatenate(fitted, axis=0, dtype=np.uint8)
 
 
 def _filled(image_HWC: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
