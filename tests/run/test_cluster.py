@@ -216,7 +216,7 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
         _, alive = psutil.wait_procs(family, timeout=20)
         for process in alive:
             process.kill()
-        os.waitpid(head.pid, os.WNOHANG)
+        head.wait(timeout=20)
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
