@@ -42,6 +42,7 @@ class RayExecutor:
 
     def __init__(self, options: RunOptions, address: str = "") -> None:
         self._options = options
+        self._is_embedded = not address
         self._start(address)
         import ray
 
@@ -165,7 +166,8 @@ class RayExecutor:
                 if now_s - last_s > stall_s:
                     raise BudgetError(f"no shard was finished for {stall_s:.0f} s; see the logs of Ray")
         finally:
-            for ref, flight in flights.items():
+            # An embedded Ray is shut down next; to cancel a task that finishes meanwhile can end this very process.
+            for ref, flight in flights.items() if not self._is_embedded else ():
                 _cancel(ref, flight)
 
     def close(self) -> None:
