@@ -42,9 +42,7 @@ def submit_job(path: str, overrides: Sequence[str], places: Places) -> int:
         raise ConfigError(f"RAY_ADDRESS={places.ray_address}: no Ray head answers there ({reason})") from None
     with tempfile.TemporaryDirectory(prefix="mmdata-job-") as folder:
         name = copy_allowed(pipeline, Path(folder))
-        job = client.submit_job(
-            entrypoint=_entrypoint(name, overrides, pipeline, places), runtime_env={"working_dir": folder}
-        )
+        job = _submitted(client, _entrypoint(name, overrides, pipeline, places), folder)
     print(f"job {job} at {places.ray_address}")
     try:
         status = _follow(client, job)
@@ -57,6 +55,20 @@ def submit_job(path: str, overrides: Sequence[str], places: Places) -> int:
     print(f"job {job}: {status.value.lower()}: {message.splitlines()[0] if message else 'no message'}")
     code = _EXIT_CODE.search(message)
     return int(code.group(1)) if code else 1
+
+
+def _submitted(client: Any, entrypoint: str, folder: str) -> str:
+    """Submit; a head that has just started has no agent for jobs yet, and is asked again for a minute."""
+    deadline = time.monotonic() + SILENCE_S
+    while True:
+        try:
+            return str(client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": folder}))
+        except RuntimeError as error:
+            if "No available agent" not in str(error):
+                raise
+            if time.monotonic() > deadline:
+                raise ConfigError(f"the head has no agent that takes jobs ({str(error)[:120]}); see its logs") from None
+        time.sleep(POLL_S)
 
 
 def _follow(client: Any, job: str) -> Any:
