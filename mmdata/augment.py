@@ -70,7 +70,7 @@ class CaptionAugment:
 
     synonyms: dict[str, list[str]] = semantic(factory=dict)  # word in small letters -> others for its place
     synonym_share: Share = semantic(0.3)  # of the words that have synonyms
-    delete_share: Share = semantic(0.0)  # of the other words; one always stays
+    delete_share: Share = semantic(0.0)  # of the other words; one always stays, and so do negations
     modalities: list[Literal["image_text", "video_text", "audio_text"]] = semantic(
         factory=lambda: ["image_text", "video_text"]
     )

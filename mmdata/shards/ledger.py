@@ -134,11 +134,6 @@ RESERVED = {*COMMON.names, *ANNOTATIONS, *(name for schema in BY_MODALITY.values
 _MODALITY = b"mmdata.modality"
 
 
-def own_name(column: str) -> str:
-    """Name in the ledger of a source's own column: `src_` before it where it collides with one of ours."""
-    return f"src_{column}" if column in RESERVED or column.startswith("src_") else column
-
-
 def schema_of(modality: str, own: pa.Schema, written: Collection[str] = ()) -> pa.Schema:
     """Schema of a shard's ledger: common columns, those of the modality, annotations, the source's own (renamed).
 

@@ -7,35 +7,17 @@ is understood; a table is as good as the user who wrote it.
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-import annotated_types as at
-
-from mmdata.errors import ConfigError
-from mmdata.options import semantic
+from mmdata.augment import CaptionAugment
 from mmdata.text.words import words_of
 
-Share = Annotated[float, at.Ge(0), at.Le(1)]
 # Without these a sentence says the opposite, or something else.
 _NEVER_LEFT_OUT = frozenset({"no", "not", "never", "without", "nor", "none", "不", "没", "没有", "无", "别"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextAugmentation:
-    """How a caption is varied. synonyms: word in small letters -> words or phrases that may stand for it."""
-
-    synonyms: Mapping[str, tuple[str, ...]] = semantic(factory=dict)
-    synonym_share: Share = semantic(0.3)  # of the words that have synonyms
-    delete_share: Share = semantic(0.0)  # of the other words; one word at least stays, and so do negations
-
-
-def augment(caption: str, key: str, options: TextAugmentation) -> str:
+def augment(caption: str, key: str, options: CaptionAugment) -> str:
     """The caption with words exchanged and left out, drawn by `key`; marks and the order of words stay.
 
     A replaced word keeps the case of its first letter. Chinese words are jieba's.
@@ -60,27 +42,6 @@ def augment(caption: str, key: str, options: TextAugmentation) -> str:
             varied.append(piece)
     text = re.sub(r"\s+([,.;:!?\u3001\u3002\uff0c])", _mark(caption), "".join(varied))
     return " ".join(text.split())
-
-
-def read_synonyms(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """A table of synonyms: JSON {word: [others]}, or lines `word<TAB>other<TAB>other`. Raises ConfigError."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        if text.lstrip().startswith("{"):
-            rows = [(word, *others) for word, others in json.loads(text).items()]
-        else:
-            rows = [tuple(line.split("\t")) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as a table of synonyms: {error}") from None
-    table: dict[str, tuple[str, ...]] = {}
-    for number, (word, *others) in enumerate(rows, 1):
-        found = tuple(str(other).strip() for other in others if str(other).strip())
-        if not word.strip() or not found:
-            raise ConfigError(
-                f"{path}: entry {number}: found {word!r} with {others!r}, allowed is a word and its synonyms"
-            )
-        table[word.strip().lower()] = table.get(word.strip().lower(), ()) + found
-    return table
 
 
 def _pieces(caption: str) -> list[tuple[str, bool]]:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from mmdata.errors import ConfigError
+
 NAME = "documents"
 
 
@@ -58,7 +60,9 @@ def attend(
         or kwargs.get("softcap") is not None
         or kwargs.get("s_aux") is not None
     ):
-        raise NotImplementedError("llm.attention: this model has sliding windows, soft caps or sinks; use eager")
+        raise ConfigError(
+            "llm.attention: found documents, but this model has sliding windows, soft caps or sinks; use eager"
+        )
     grouped = query_BHTD.shape[1] != key_BHTD.shape[1]
     ends = bounds.tolist()
     parts = [

@@ -59,15 +59,6 @@ def test_a_ledger_is_read_back_whole_or_by_columns(tmp_path: Path) -> None:
     assert ledger.read(str(path), ["reason", "key"]).column_names == ["reason", "key"]
 
 
-def test_a_sources_column_with_our_name_gets_another() -> None:
-    assert [ledger.own_name(name) for name in ("license", "url", "phash", "src_url")] == [
-        "license",
-        "src_url",
-        "src_phash",
-        "src_src_url",
-    ]
-
-
 @pytest.mark.parametrize(
     ("column", "values", "says"),
     [
