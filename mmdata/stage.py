@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from mmdata.errors import Reason, SampleError
 from mmdata.sample import Sample
 
 OWN = "own"  # a column for stages that read it: the source's own columns, {name: plain value}; in no ledger
@@ -47,3 +49,15 @@ class Stage(Protocol):
 
     def process(self, samples: list[Sample]) -> list[Sample]:
         """The same samples (or their children) with parts, columns or a reason added."""
+
+
+def one_by_one(samples: list[Sample], work: Callable[[Sample], None]) -> list[Sample]:
+    """The samples, with `work` done to each; what it raises becomes that sample's reason, and the others go on."""
+    for sample in samples:
+        try:
+            work(sample)
+        except SampleError as error:
+            sample.end(error.reason, error.detail)
+        except MemoryError:
+            sample.end(Reason.DECODE_OOM, "not enough memory")
+    return samples

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from mmdata.audio.levels import decibels, frame_power, noise_power
 from mmdata.audio.sound import FULL_SCALE, sound_of
 from mmdata.audio.speech import speech_frames
-from mmdata.errors import SampleError
 from mmdata.options import operational, semantic
 from mmdata.sample import Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 
 _SNR_RANGE_DB = (-20.0, 100.0)
 _WINDOW, _MAX_WINDOWS = 512, 8192
@@ -58,12 +57,10 @@ class AudioStats:
         speech_frames(np.zeros(1600, np.float32), 16_000)  # imports the detector
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                sample.columns.update(self.measure(*sound_of(sample)))
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-        return samples
+        return one_by_one(samples, self._process_one)
+
+    def _process_one(self, sample: Sample) -> None:
+        sample.columns.update(self.measure(*sound_of(sample)))
 
     def measure(self, wave_T: NDArray[np.float32], rate_hz: int) -> dict[str, float]:
         """The columns of a wave of at least one sample."""

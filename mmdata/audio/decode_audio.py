@@ -18,7 +18,7 @@ from mmdata.audio.sound import SoundWriter
 from mmdata.errors import Reason, SampleError
 from mmdata.options import operational, outcome, semantic
 from mmdata.sample import RAW, Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 
 
 @dataclass(kw_only=True)
@@ -54,14 +54,7 @@ class DecodeAudio:
         resampled(np.zeros(800, np.float32), 2 * self.sample_rate_hz, self.sample_rate_hz)
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                self._process_one(sample)
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-            except MemoryError:
-                sample.end(Reason.DECODE_OOM, "not enough memory to decode")
-        return samples
+        return one_by_one(samples, self._process_one)
 
     def _process_one(self, sample: Sample) -> None:
         recording = open_recording(sample.parts[RAW], suffix_of(sample.columns.get("url")))

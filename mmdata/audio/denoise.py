@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from mmdata.audio.levels import decibels, frame_power, noise_power
 from mmdata.audio.sound import read_sound, replace_sound, sound_of
-from mmdata.errors import SampleError
 from mmdata.media import ffmpeg
 from mmdata.media.memory_file import memory_file
 from mmdata.options import operational, semantic
 from mmdata.sample import Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 
 _HALF_DELAY_HZ = 80  # the filter gives everything 25 ms late, an even number of samples
 _FLOOR_DB, _CEILING_DB = -80.0, -20.0  # what it takes as the level of noise
@@ -45,12 +44,7 @@ class Denoise:
         ffmpeg.executable()
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                self._process_one(sample)
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-        return samples
+        return one_by_one(samples, self._process_one)
 
     def _process_one(self, sample: Sample) -> None:
         wave_T, rate_hz = sound_of(sample)

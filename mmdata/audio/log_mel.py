@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from mmdata.audio.mel import FLOOR, MelScale, npy_bytes, samples_of
 from mmdata.audio.resample import resampled
 from mmdata.audio.sound import sound_of
-from mmdata.errors import SampleError
 from mmdata.options import operational, semantic
 from mmdata.sample import Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 
 WHISPER_RATE_HZ = 16_000
 _WHISPER_RANGE = 8.0  # powers of ten that Whisper keeps below the loudest band
@@ -69,15 +68,12 @@ class LogMel:
         self.features(silence_T, WHISPER_RATE_HZ)  # imports librosa, makes the filters
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                mel_MN = self.features(*sound_of(sample))
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-                continue
-            sample.parts["mel.npy"] = npy_bytes(mel_MN)
-            sample.columns["num_mel_frames"] = mel_MN.shape[1]
-        return samples
+        return one_by_one(samples, self._process_one)
+
+    def _process_one(self, sample: Sample) -> None:
+        mel_MN = self.features(*sound_of(sample))
+        sample.parts["mel.npy"] = npy_bytes(mel_MN)
+        sample.columns["num_mel_frames"] = mel_MN.shape[1]
 
     def features(self, wave_T: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
         """The log-Mel spectrogram before it is rounded to float16, float32 [M, N]."""

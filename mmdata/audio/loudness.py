@@ -11,12 +11,11 @@ import annotated_types as at
 
 from mmdata.audio.levels import FLOOR_DB
 from mmdata.audio.sound import replace_sound, sound_of
-from mmdata.errors import SampleError
 from mmdata.media import ffmpeg
 from mmdata.media.memory_file import memory_file, read_back
 from mmdata.options import operational, semantic
 from mmdata.sample import Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 
 _SILENT_LUFS = -70.0  # what the meter says where no block of 400 ms passes its gate
 _VALUES = re.compile(rb"lavfi\.r128\.(I|true_peak)=(\S+)")
@@ -46,12 +45,7 @@ class Loudness:
         ffmpeg.executable()
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                self._process_one(sample)
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-        return samples
+        return one_by_one(samples, self._process_one)
 
     def _process_one(self, sample: Sample) -> None:
         wave_T, rate_hz = sound_of(sample)

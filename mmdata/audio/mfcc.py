@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from mmdata.audio.mel import MelScale, npy_bytes
 from mmdata.audio.sound import sound_of
-from mmdata.errors import SampleError
 from mmdata.options import operational, semantic
 from mmdata.sample import Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 
 _DELTA_FRAMES = 9  # librosa's width
 
@@ -58,12 +57,10 @@ class Mfcc:
         self.features(np.zeros(1600, np.float32), 16_000)  # imports librosa, makes the filters
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                sample.parts["mfcc.npy"] = npy_bytes(self.features(*sound_of(sample)))
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-        return samples
+        return one_by_one(samples, self._process_one)
+
+    def _process_one(self, sample: Sample) -> None:
+        sample.parts["mfcc.npy"] = npy_bytes(self.features(*sound_of(sample)))
 
     def features(self, wave_T: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
         """The coefficients before they are rounded to float16, float32 [K * (1 + deltas), N]."""

@@ -15,7 +15,7 @@ from mmdata.audio.speech import speech_frames
 from mmdata.errors import Reason, SampleError
 from mmdata.options import operational, semantic
 from mmdata.sample import Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 
 _SILENT_DB = -70.0  # a sound that is nowhere louder is silence as a whole
 
@@ -46,12 +46,7 @@ class TrimSilence:
         speech_frames(np.zeros(1600, np.float32), 16_000)  # imports the detector
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                self._process_one(sample)
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-        return samples
+        return one_by_one(samples, self._process_one)
 
     def _process_one(self, sample: Sample) -> None:
         wave_T, rate_hz = sound_of(sample)

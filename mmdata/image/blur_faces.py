@@ -23,7 +23,7 @@ from mmdata.image.read import read_header, read_srgb
 from mmdata.media.write import DEFAULT_QUALITY, write
 from mmdata.options import build, operational, semantic
 from mmdata.sample import RAW, Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 
 CELLS = 6  # a face keeps the mean colours of this many cells from side to side, and nothing else
 _PICTURE = re.compile(r"(?:\d{3,}\.)?(jpg|png|webp)")
@@ -81,14 +81,7 @@ class BlurFaces:
         self._finder = FaceFinder(path, self.side_px, self.min_score)
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                self._process_one(sample)
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-            except MemoryError:
-                sample.end(Reason.DECODE_OOM, "not enough memory to look for faces")
-        return samples
+        return one_by_one(samples, self._process_one)
 
     def _process_one(self, sample: Sample) -> None:
         if _VIDEO in sample.parts:

@@ -7,11 +7,10 @@ from typing import Annotated, ClassVar
 
 import annotated_types as at
 
-from mmdata.errors import Reason, SampleError
 from mmdata.image.read import read_srgb
 from mmdata.options import operational
 from mmdata.sample import Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 
 
 @dataclass(kw_only=True)
@@ -38,15 +37,11 @@ class ChannelStats:
         cv2.setNumThreads(1)
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                mean, std = channel_stats(sample.parts[sample.image_part or ""])
-                sample.columns.update(channel_mean=mean, channel_std=std)
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-            except MemoryError:
-                sample.end(Reason.DECODE_OOM, "not enough memory to decode")
-        return samples
+        return one_by_one(samples, self._process_one)
+
+    def _process_one(self, sample: Sample) -> None:
+        mean, std = channel_stats(sample.parts[sample.image_part or ""])
+        sample.columns.update(channel_mean=mean, channel_std=std)
 
 
 def channel_stats(data: bytes) -> tuple[list[float], list[float]]:

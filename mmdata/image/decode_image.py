@@ -20,7 +20,7 @@ from mmdata.media.resample import TAPS_FROM, TAPS_FROM_REDUCED, resample
 from mmdata.media.write import DEFAULT_QUALITY, crop_or_pad, turn_upright, write
 from mmdata.options import operational, semantic
 from mmdata.sample import RAW, Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 
 _STRIP = {"jpg": jpeg.strip, "png": png.strip, "webp": webp.strip}
 _WEBP_SIDE_PX, _JPEG_SIDE_PX = 16383, 65500
@@ -69,14 +69,7 @@ class DecodeImage:
         cv2.ocl.setUseOpenCL(False)
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                self._process_one(sample)
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-            except MemoryError:
-                sample.end(Reason.DECODE_OOM, "not enough memory to decode")
-        return samples
+        return one_by_one(samples, self._process_one)
 
     def _process_one(self, sample: Sample) -> None:
         data = sample.parts[RAW]

@@ -9,13 +9,12 @@ import annotated_types as at
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdata.errors import Reason, SampleError
 from mmdata.image import jpeg
 from mmdata.image.colour import to_srgb
 from mmdata.image.read import read_header, read_pixels
 from mmdata.options import operational
 from mmdata.sample import Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 
 _SIDE, _KEPT = 32, 8
 # Cosines in whole numbers: sums are exact, so no bit depends on the order in which a machine adds.
@@ -44,14 +43,10 @@ class HashImage:
         cv2.setNumThreads(1)
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                sample.columns["phash"] = phash(sample.parts[sample.image_part or ""])
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-            except MemoryError:
-                sample.end(Reason.DECODE_OOM, "not enough memory to decode")
-        return samples
+        return one_by_one(samples, self._process_one)
+
+    def _process_one(self, sample: Sample) -> None:
+        sample.columns["phash"] = phash(sample.parts[sample.image_part or ""])
 
 
 def phash(data: bytes) -> int:

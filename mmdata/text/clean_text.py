@@ -19,7 +19,7 @@ from mmdata.errors import Reason, SampleError
 from mmdata.options import operational, semantic
 from mmdata.sample import Sample
 from mmdata.shards.ledger import MODALITIES
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 from mmdata.text import private
 
 WITH_CAPTIONS = frozenset({"image_text", "video_text", "audio_text"})  # where no caption is the same as an empty one
@@ -88,12 +88,7 @@ class CleanText:
         self.clean("caf\xc3\xa9")  # loads ftfy and its tables
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                self._process_one(sample)
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-        return samples
+        return one_by_one(samples, self._process_one)
 
     def _process_one(self, sample: Sample) -> None:
         given = sample.columns.get("caption")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mmdata.errors import Reason, SampleError
 from mmdata.options import operational, semantic
 from mmdata.sample import Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 
 _SIDE_PX = 256
 _MOTION_PX = 64  # longer side of the copies that are compared: noise and grain are averaged out
@@ -62,15 +62,11 @@ class FrameStats:
         cv2.ocl.setUseOpenCL(False)
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                frames_FHW = [_grey(sample.parts[part]) for part in sample.frame_parts]
-                sample.columns.update(self._stats(frames_FHW))
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-            except MemoryError:
-                sample.end(Reason.DECODE_OOM, "not enough memory to decode")
-        return samples
+        return one_by_one(samples, self._process_one)
+
+    def _process_one(self, sample: Sample) -> None:
+        frames_FHW = [_grey(sample.parts[part]) for part in sample.frame_parts]
+        sample.columns.update(self._stats(frames_FHW))
 
     def _stats(self, frames_FHW: list[NDArray[np.uint8]]) -> dict[str, float]:
         import cv2

@@ -10,7 +10,7 @@ import annotated_types as at
 from mmdata.errors import Reason, SampleError
 from mmdata.options import operational, semantic
 from mmdata.sample import RAW, Sample
-from mmdata.stage import Resources
+from mmdata.stage import Resources, one_by_one
 from mmdata.video.film import Film, opened, require_complete
 from mmdata.video.timeline import MAX_FRAMES, Timeline, read_timeline
 
@@ -57,14 +57,7 @@ class ProbeVideo:
         import av  # noqa: F401 - loaded before the limits of the sandbox apply
 
     def process(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            try:
-                self._process_one(sample)
-            except SampleError as error:
-                sample.end(error.reason, error.detail)
-            except MemoryError:
-                sample.end(Reason.DECODE_OOM, "not enough memory to read the container")
-        return samples
+        return one_by_one(samples, self._process_one)
 
     def _process_one(self, sample: Sample) -> None:
         data = sample.parts[RAW]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import time
 from collections.abc import Callable
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from mmdata.errors import ConfigError, Reason
 from mmdata.fetch.blocklist import HashList
 from mmdata.fetch.links import Fetched
 from tests.fetch.conftest import HOST
-from tests.fetch.zoo import BODY, Zoo, open_zoo
+from tests.fetch.zoo import BODY, Zoo
 
 Fetch = Callable[..., Fetched]
 BODY_SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -119,9 +120,10 @@ def test_an_unknown_name_fails_with_fetch_dns(fetch: Fetch) -> None:
 
 
 def test_a_closed_port_fails_with_fetch_connect(fetch: Fetch) -> None:
-    with open_zoo() as gone:
-        port = gone.port
-    assert fetch(f"http://127.0.0.2:{port}/", ports=[port]).reason is Reason.CONNECT
+    with socket.socket() as held:  # bound and not listening: nobody else can take the port meanwhile
+        held.bind(("127.0.0.2", 0))
+        port = held.getsockname()[1]
+        assert fetch(f"http://127.0.0.2:{port}/", ports=[port]).reason is Reason.CONNECT
 
 
 def test_requests_say_honestly_who_asks_and_keep_the_host(zoo: Zoo, fetch: Fetch) -> None:
