@@ -30,8 +30,8 @@ def build(folder: Path, number: int, kind: str = KIND_420) -> Path:
     if len(list(target.glob("*"))) == number:
         return target
     target.mkdir(parents=True, exist_ok=True)
-    photos = [cv2.imread(str(path)) for path in sorted(PHOTOS.glob("*.jpg"))]
-    photos = [photo for photo in photos if photo is not None and min(photo.shape[:2]) >= 300]
+    read = (cv2.imread(str(path)) for path in sorted(PHOTOS.glob("*.jpg")))
+    photos = [photo for photo in read if photo is not None and min(photo.shape[:2]) >= 300]
     rng = np.random.default_rng(17)
     noise_HWC = rng.normal(0, 3, (1200, 1200, 3)).astype(np.float32)
     for index in range(number):

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ def cascades() -> Finder | None:
     if not hasattr(cv2, "CascadeClassifier"):
         return None
     names = ("haarcascade_frontalface_alt2.xml", "haarcascade_profileface.xml")
-    detectors = [cv2.CascadeClassifier(cv2.data.haarcascades + name) for name in names]
+    detectors = [cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / name)) for name in names]
 
     def find(image_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
         scale = 640 / max(image_HWC.shape[:2])
@@ -78,7 +79,7 @@ def cascades() -> Finder | None:
         found = [box for each in detectors for box in each.detectMultiScale(grey_HW, 1.05, 3)]
         boxes_F4 = np.array(found, float).reshape(-1, 4) / scale
         boxes_F4[:, 2:] += boxes_F4[:, :2]
-        return boxes_F4
+        return boxes_F4  # type: ignore[no-any-return]
 
     return find
 
@@ -106,7 +107,7 @@ def main() -> int:
         print(f"the labelled photographs are absent: {PHOTOS}", file=sys.stderr)
         return 2
     ours, old = stage(), cascades()
-    finders = {f"blur_faces (side_px {ours.side_px}, min_score {ours.min_score})": ours._finder.find}
+    finders: dict[str, Any] = {f"blur_faces (side_px {ours.side_px}, min_score {ours.min_score})": ours._finder.find}
     if old:
         finders["OpenCV's frontal and profile cascades"] = old
     for name, find in finders.items():

@@ -162,7 +162,9 @@ def _reference_HWC(path: Path) -> np.ndarray:
 
 
 def _psnr(reference_HWC: np.ndarray, data: bytes) -> float:
-    written_HWC = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    read_HWC = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert read_HWC is not None, "what was written does not decode"
+    written_HWC = cv2.cvtColor(read_HWC, cv2.COLOR_BGR2RGB)
     if written_HWC.shape != reference_HWC.shape:
         raise AssertionError(f"written as {written_HWC.shape}, expected {reference_HWC.shape}")
     error = np.mean((written_HWC.astype(np.float64) - reference_HWC) ** 2)

@@ -79,7 +79,7 @@ def _shard(first: int, rows: int) -> tuple[pa.Table, pa.Table]:
         "punsafe": rng.random(rows, np.float32) ** 4,
         "pwatermark": rng.random(rows, np.float32) ** 2,
     }
-    given = pa.array(np.where(ok, "ok", None), pa.string())
+    given = pc.if_else(pa.array(ok), "ok", pa.scalar(None, pa.string()))
     scores = {
         "key": key,
         "status": given,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import subprocess
 import time
@@ -31,6 +32,8 @@ def rows(folder: Path) -> list[Row]:
     }
     pipeline = folder / "resume.yaml"
     pipeline.write_text(yaml.safe_dump(tree))
+    for old in ("runs", "datasets"):  # of an earlier version, whose run this one may not go on with
+        shutil.rmtree(folder / old, ignore_errors=True)
     words = command("run", str(pipeline), "--in-process")
     times = []
     for _ in range(ROUNDS + 1):

@@ -101,7 +101,7 @@ def rules(folder: Path, rows: int) -> dict[str, Any]:
         "width_px": {"min": MIN_SIDE_PX},
         "height_px": {"min": MIN_SIDE_PX},
     }
-    chosen = [
+    chosen: list[Any] = [
         Thresholds.parse(limits, "bench"),
         Dedup(by="url"),
         Dedup(by="sha256", keep_best="clip_similarity"),
@@ -162,7 +162,7 @@ def with_pandas(folder: Path, rows: int) -> dict[str, Any]:
         have = kept["source"].value_counts()
         most = min(have[name] / share for name, share in SHARES.items())
         chosen = [
-            part.iloc[np.argsort(pd.util.hash_array(part["key"].to_numpy()))[: int(SHARES[name] * most)]].index
+            part.iloc[np.argsort(pd.util.hash_array(part["key"].to_numpy()))[: int(SHARES[str(name)] * most)]].index
             for name, part in kept.groupby("source")
         ]
         left_out = kept.index.difference(chosen[0].append(chosen[1:]))

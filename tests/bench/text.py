@@ -90,7 +90,7 @@ def captions(number: int) -> list[str]:
 
 def stages(with_language: bool, everything: bool = False) -> list[Any]:
     """Stages that do what the libraries of the bare loop do; or all text stages of a usual pipeline, in their order."""
-    masks = {"emails": "<email>", "links": "<link>", "phones": "<phone>", "handles": "<handle>"}
+    masks: Any = {"emails": "<email>", "links": "<link>", "phones": "<phone>", "handles": "<handle>"}
     language = [Language()] if with_language else []
     own = [CaptionRules(action="flag"), TextHash()] if everything else []
     tokenise = Tokenise.parse({"model": f"local-dir:{TOKENIZER}"}, "bench")
