@@ -20,12 +20,13 @@ from typing import Any
 import torch
 import yaml
 
-from mmdata.errors import BudgetError, ChangedError, ConfigError, MmdataError
+from mmdata.errors import BudgetError, ChangedError, MmdataError
 from mmdata.shards import storage
 from mmdata.train import checkpoint, journal, objectives, watch
 from mmdata.train.collate import Batch
 from mmdata.train.config import TrainConfig
 from mmdata.train.dataset import batches
+from mmdata.train.device import computing, device_of, narrow
 from mmdata.train.dist import Dist
 from mmdata.train.model import MultimodalLM, load_llm
 from mmdata.train.optimizer import Optimizer
@@ -34,7 +35,6 @@ from mmdata.train.prepared import Prepared, blank_id, prepare
 _log = logging.getLogger(__name__)
 _MANY_BAD = 20
 _MAX_SKIPPED = 10  # updates in a row without a finite gradient
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,14 @@ class Run:
         self.state = checkpoint.State(0, self.plan.hash, config.hash)
         if found:
             self.state = _checked(checkpoint.read_state(found[-1]), self.state, prepared.folder)
-        self.device = _device(config)
+        self.device = device_of(config)
         torch.manual_seed(config.seed)
         self.model = MultimodalLM(config, prepared.specs, load_llm(config.llm), blank_id(prepared.tokenizer), dist)
         if config.init and not found:
             checkpoint.load_model(checkpoint.resolve(config.init), self.model, whole=False)
         if found:
             checkpoint.load_model(found[-1], self.model, whole=True)
-        if config.machine.precision != "fp32":
-            _narrow(self.model, _DTYPES[config.machine.precision])
+        narrow(self.model, config.machine.precision)
         self.model.to(self.device)
         self.optimizer = Optimizer(self.model, config.optimizer, config.machine, self.plan.num_steps)
         if found:
@@ -237,8 +236,7 @@ class Run:
 
     def _losses(self, pack: Batch, totals: dict[str, float]) -> tuple[dict[str, torch.Tensor], Any, dict[str, float]]:
         """Losses of a pack by name, what its gradient is of, and figures to report."""
-        precision = self.config.machine.precision
-        with torch.autocast(self.device.type, _DTYPES.get(precision), enabled=precision != "fp32"):
+        with computing(self.device, self.config.machine.precision):
             found, total, figures = self.call(pack.to(self.device))
         for name, values in found.items():
             # Processes add their gradients up and divide by their number; here that division is undone.
@@ -266,21 +264,6 @@ def _checked(found: checkpoint.State, now: checkpoint.State, folder: Path) -> ch
     if found.plan_hash != now.plan_hash:
         raise ChangedError(f"{folder}: its data have changed since it was begun; give this run another name")
     return found
-
-
-def _device(config: TrainConfig) -> torch.device:
-    cuda = torch.cuda.is_available()
-    if config.machine.device == "cuda" and not cuda:
-        raise ConfigError(f"{config.path}: machine.device: found cuda, but torch sees no CUDA device; use auto or cpu")
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    return torch.device("cuda", local) if cuda and config.machine.device != "cpu" else torch.device("cpu")
-
-
-def _narrow(model: MultimodalLM, dtype: torch.dtype) -> None:
-    """Frozen weights in half the bytes; what trains keeps fp32 and is narrowed in each operation by autocast."""
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            parameter.data = parameter.data.to(dtype)
 
 
 def _seed(*parts: int) -> int:

@@ -17,6 +17,7 @@ import yaml
 from mmdata.errors import BudgetError, ChangedError, ConfigError, Reason
 from mmdata.train import checkpoint, engine, journal
 from mmdata.train.config import TrainConfig, load
+from mmdata.train.device import DTYPES
 from mmdata.train.dist import Dist
 from mmdata.train.engine import train
 from mmdata.train.prepared import prepare
@@ -280,7 +281,7 @@ def test_narrow_precisions_learn_and_resume(tiny_path: Path, tmp_path: Path, pre
     train(config, stop=lambda: bool(calls.append(1)) or len(calls) == 20)
     run = engine.Run(prepare(config), Dist())
     kinds = {p.dtype for p in run.model.parameters() if not p.requires_grad}
-    assert kinds == {engine._DTYPES[precision]}
+    assert kinds == {DTYPES[precision]}
     assert {p.dtype for p in run.model.parameters() if p.requires_grad} == {torch.float32}
     assert run.optimizer.scaler.is_enabled() is (precision == "fp16")
     run.steps(lambda: False)

@@ -1,0 +1,36 @@
+"""Where a model computes and how precisely: the device, narrow frozen weights, autocast."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+
+import torch
+from torch import nn
+
+from mmdata.errors import ConfigError
+from mmdata.train.config import TrainConfig
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """This process's device. Raises ConfigError where CUDA is asked for and there is none."""
+    cuda = torch.cuda.is_available()
+    if config.machine.device == "cuda" and not cuda:
+        raise ConfigError(f"{config.path}: machine.device: found cuda, but torch sees no CUDA device; use auto or cpu")
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    return torch.device("cuda", local) if cuda and config.machine.device != "cpu" else torch.device("cpu")
+
+
+def narrow(model: nn.Module, precision: str) -> None:
+    """Frozen weights in half the bytes; what trains keeps fp32 and is narrowed in each operation by autocast."""
+    if precision in DTYPES:
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(DTYPES[precision])
+
+
+def computing(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """The context in which the model runs."""
+    return torch.autocast(device.type, DTYPES.get(precision), enabled=precision in DTYPES)
