@@ -73,13 +73,13 @@ class SampleLoader:
         read = time.perf_counter()
         varied = self.varied if self.varied != augment.AugmentOptions() else None
         media: dict[Kind, list[list[Item]]] = {}
-        for kind, found in self._usable(record).items():
+        for kind, found in self.usable(record).items():
             for number, medium in enumerate(found):
                 rng = augment.rng_of(self.seed, epoch, record.key, kind, number)
                 media.setdefault(kind, []).append(items_of(medium, self.specs[kind], varied, rng))
         features = {kind: [sum(item.tokens for item in items) for items in of] for kind, of in media.items()}
         decoded = time.perf_counter()
-        encoded = self.chat.encode(self._turns(options, record), features, self.max_tokens)
+        encoded = self.chat.encode(self.turns(options, record), features, self.max_tokens)
         seconds = {"read": read - begun, "decode": decoded - read, "encode": time.perf_counter() - decoded}
         return Prepared(record.key, record.source, options.modality, encoded.ids, encoded.labels, media, seconds)
 
@@ -96,9 +96,9 @@ class SampleLoader:
         duration_s = reader.index(shard)["duration_s"][row].as_py()
         features = {
             kind: [self.features(medium, duration_s) for medium in found]
-            for kind, found in self._usable(record).items()
+            for kind, found in self.usable(record).items()
         }
-        return self.chat.encode(self._turns(self.data[entry], record), features, self.max_tokens), features
+        return self.chat.encode(self.turns(self.data[entry], record), features, self.max_tokens), features
 
     def features(self, medium: Medium, duration_s: float | None) -> int:
         """Tokens a medium will have at most; of a sound without a known duration, those of one window."""
@@ -111,18 +111,19 @@ class SampleLoader:
         frames = sum(part in IMAGE_PARTS for part, _ in medium.parts) or spec.frames
         return min(frames, spec.frames if medium.kind == "video" else 1) * spec.tokens(spec.features)
 
-    def _usable(self, record: Record) -> dict[Kind, list[Medium]]:
+    def usable(self, record: Record) -> dict[Kind, list[Medium]]:
         """Media that an encoder takes. A captioned sample may have others beside them; a conversation needs all."""
         usable = {kind: record.media[kind] for kind in KINDS if kind in record.media and kind in self.specs}
         if record.media and not usable:
             raise SampleError(Reason.UNSUPPORTED, f"no encoder for its media: {', '.join(record.media)}")
         return usable
 
-    def _turns(self, options: DataOptions, record: Record) -> list[Turn]:
+    def turns(self, options: DataOptions, record: Record) -> list[Turn]:
+        """The sample as a conversation; which of the prompts a caption answers follows from its key."""
         if record.messages is None:
             prompts = options.prompts or [""]
             prompt = prompts[int(augment.rng_of(self.seed, record.key, "prompt").integers(len(prompts)))]
-            kinds = [kind for kind, found in self._usable(record).items() for _ in found]
+            kinds = [kind for kind, found in self.usable(record).items() for _ in found]
             return caption_turns(kinds, prompt, record.caption)
         turns = turns_of(record.messages)
         if not any(turn.role == "assistant" for turn in turns):
