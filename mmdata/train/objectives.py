@@ -119,15 +119,26 @@ class Objectives(nn.Module):
             )
         return found, report
 
-    def _pair_losses(self, batch: Batch, seen: Seen, found: dict[str, Any], report: dict[str, float]) -> None:
+    @property
+    def compares(self) -> bool:
+        """True where a loss brings media near their own texts and away from others: `pairs` can then be ranked."""
+        return bool(set(self.names) & {"info_nce", "siglip", "matching", "matching_rank"})
+
+    def pairs(self, batch: Batch, seen: Seen) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings [N, E] of the media and of the texts of a pack's pairs, in the order of `pairs_of`."""
         members = pairs_of(batch)
         media = [torch.cat(parts) for parts in _all_tokens(batch, seen, members)]
         texts = [seen.embeds_TE[_answer_places(batch, sample)] for sample in members]
-        empty_0E = seen.embeds_TE[:0]
+        empty_0E = seen.embeds_TE[:0].float()
         # In fp32: similarities are divided by a small temperature.
         with torch.autocast(seen.embeds_TE.device.type, enabled=False):
-            x = self.media_head(torch.stack([rows.float().mean(0) for rows in media]) if media else empty_0E.float())
-            y = self.text_head(torch.stack([rows.float().mean(0) for rows in texts]) if texts else empty_0E.float())
+            x = self.media_head(torch.stack([rows.float().mean(0) for rows in media]) if media else empty_0E)
+            y = self.text_head(torch.stack([rows.float().mean(0) for rows in texts]) if texts else empty_0E)
+        return x, y
+
+    def _pair_losses(self, batch: Batch, seen: Seen, found: dict[str, Any], report: dict[str, float]) -> None:
+        x, y = self.pairs(batch, seen)
+        with torch.autocast(seen.embeds_TE.device.type, enabled=False):
             if {"info_nce", "siglip"} & set(self.names):
                 all_x, start = self.dist.gather_rows(x)
                 all_y, _ = self.dist.gather_rows(y)
