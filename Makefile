@@ -9,6 +9,7 @@ RUN ?=
 DATASET ?=
 SET ?=
 ARGS ?=
+JOBS ?= 2
 DEMO := pipelines/demo
 ENCODER := $(DEMO)/encoder/checkpoint/open_clip_config.json
 RUN_ARGS := $(if $(RUN),--run $(RUN)) $(if $(DATASET),--dataset $(DATASET)) $(if $(RAY_ADDRESS),--ray-address $(RAY_ADDRESS))
@@ -61,7 +62,7 @@ submit: $(VENV)/.installed $(ENCODER) ## run PIPELINE= as a job of the cluster a
 	@$(BIN)/mmdata submit $(PIPELINE) $(SET) $(RUN_ARGS)
 
 test: $(VENV)/.tests $(ENCODER) ## the tests, under ten minutes on two cores
-	$(BIN)/python -m pytest -q -m "not chaos and not bench" $(ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not chaos and not bench" $(ARGS)
 
 chaos: $(VENV)/.tests $(ENCODER) ## the tests that kill workers and drivers again and again
 	$(BIN)/python -m pytest -q -m chaos $(ARGS)
