@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def bleu(answers: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     if not answers:
         return 0.0
     most = max(len(of) for of in references)
-    columns = [[of[number] if number < len(of) else None for of in references] for number in range(most)]
+    columns: Any = [[of[number] if number < len(of) else None for of in references] for number in range(most)]
     cut = "zh" if any(re.search(f"[{_APART}]", text) for of in references for text in of) else "13a"
     return float(sacrebleu.corpus_bleu(answers, columns, lowercase=True, tokenize=cut).score)
 
