@@ -10,7 +10,7 @@ import yaml
 from mmdata.errors import ConfigError
 from mmdata.options import nearest
 
-RECIPES = Path(__file__).parents[1] / "pipelines" / "recipes"
+RECIPES = Path(__file__).parent / "select" / "recipes"  # installed with the package
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,7 +37,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def rules_of(item: Any, path: Path) -> list[Any]:
-    """The rules that `recipe: NAME` stands for: those of recipes/NAME.yaml beside the pipeline or beside ours."""
+    """The rules that `recipe: NAME` stands for: those of recipes/NAME.yaml beside the pipeline file, or ours."""
     if not isinstance(item, dict) or set(item) != {"recipe"}:
         return [item]
     folders = [path.parent / "recipes", RECIPES]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from mmdata.emit.card_choices import choices_text, plain
+from mmdata.emit.report_rules import applied
 
 if TYPE_CHECKING:
     from mmdata.emit.manifest import DatasetFacts
@@ -20,6 +22,8 @@ def card_text(
 ) -> str:
     """The card of a dataset; manifest: the tree of manifest.json. It holds no caption and no link.
 
+    Of a rule `long_tail` it names common concepts.
+
     features: by modality, of its tars.
     """
     front = yaml.safe_dump(_front_matter(manifest, features or {}), sort_keys=False, allow_unicode=True)
@@ -27,6 +31,7 @@ def card_text(
         f"---\n{front}---\n\n# {facts.name}\n",
         _what(manifest),
         _funnel(manifest, facts),
+        *choices_text(applied(facts.rules, facts.selection.rules)),
         _table("Sources", ("source", "samples"), manifest["sources"]),
         _table("Licences", ("licence", "samples"), manifest["licences"]),
         _amounts(manifest),
@@ -89,7 +94,7 @@ def _table(title: str, head: tuple[str, str], counts: Mapping[str, int]) -> str:
         return ""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     lines = [f"## {title}", "", f"| {head[0]} | {head[1]} |", "|---|--:|"]
-    lines += [f"| {_plain(name)} | {number:,} |" for name, number in ordered[:_MOST_LINES]]
+    lines += [f"| {plain(name)} | {number:,} |" for name, number in ordered[:_MOST_LINES]]
     if len(ordered) > _MOST_LINES:
         rest = sum(number for _, number in ordered[_MOST_LINES:])
         lines.append(f"| {len(ordered) - _MOST_LINES} others | {rest:,} |")
@@ -182,8 +187,3 @@ def _without_decoders(manifest: Mapping[str, Any]) -> list[str]:
         column, feature = columns[modality]
         lines.append(f'{name} = {name}.cast_column("{column}", {feature}(decode=False))')
     return [*lines, "```"]
-
-
-def _plain(text: str) -> str:
-    """Text of strangers as one cell of a table: no markup, no line end, at most 80 characters."""
-    return re.sub(r"[\s|`<>\[\]\\*_&]+", " ", text).strip()[:80]

@@ -88,7 +88,9 @@ def _amounts(rows: pa.Table) -> dict[str, Any]:
         return sum(round(factor * value) for value in values if value is not None)
 
     known = rows["num_frames"].to_pylist() if "num_frames" in rows.column_names else [0] * rows.num_rows
-    pictured = [len(FRAMES.parts_of(parts.split())) for parts in rows["parts"].to_pylist()]
+    parts = rows["parts"].to_pylist()
+    frames_of = {each: len(FRAMES.parts_of(each.split())) for each in set(parts)}
+    pictured = [frames_of[each] for each in parts]
     rates = rows["sample_rate_hz"].drop_null() if "sample_rate_hz" in rows.column_names else pa.chunked_array([[]])
     return {
         "rows": rows.num_rows,

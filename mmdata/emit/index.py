@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,10 @@ SCHEMA = pa.schema(
     ]
 )
 
-# After those, for all but image_text: null where it is not known or the modality has none.
+# After those. The hash of a picture, by which `dedup: {by: phash, against: DATASET}` compares, of copies that of the
+# sample itself; null where the pipeline has no stage hash_image.
+PICTURE = pa.schema([("phash", pa.uint64())])
+# Of everything else: null where it is not known or the modality has none.
 MORE = pa.schema(
     [
         ("language", pa.string()),
@@ -40,8 +44,8 @@ MORE = pa.schema(
 
 
 def schema_of(modality: str) -> pa.Schema:
-    """Schema of the index files of a modality."""
-    return SCHEMA if modality == "image_text" else pa.schema([*SCHEMA, *MORE])
+    """Schema of the index files of a modality; columns that rules of selection added come after it."""
+    return pa.schema([*SCHEMA, *(PICTURE if modality == "image_text" else MORE)])
 
 
 def index_table(
@@ -51,15 +55,9 @@ def index_table(
 ) -> pa.Table:
     """One row a sample, in the order of the shard. tar_places: by part, offset and size of its bytes."""
     num_rows = len(shard)
-    parts = None
-    if tar_places is not None:
-        parts = [
-            [{"part": part, "offset": offset, "size": size} for part, (offset, size) in places.items()]
-            for places in tar_places
-        ]
     ready: dict[str, Any] = {
         "key": list(shard.keys),
-        "parts": parts,
+        "parts": _parts(tar_places) if tar_places is not None else None,
         "row_group": [group for group, _ in parquet_places] if parquet_places is not None else None,
         "row": [row for _, row in parquet_places] if parquet_places is not None else None,
         "text_tokens": _text_tokens(shard),
@@ -69,15 +67,32 @@ def index_table(
         if media.feature == "Image" and media.many and (count or shard.layout.is_document):
             ready["num_frames" if media.column == "frames" else "num_images"] = [count] * num_rows
     schema = schema_of(shard.layout.modality)
-    arrays = []
+    arrays: list[Any] = []
     for field in schema:
         if field.name not in ready:
             arrays.append(shard.column(field.name, field.type))
-        elif ready[field.name] is not None:
-            arrays.append(pa.array(ready[field.name], field.type))
-        else:
+        elif ready[field.name] is None:
             arrays.append(pa.nulls(num_rows, field.type))
-    return pa.table(arrays, schema=schema)
+        elif isinstance(ready[field.name], pa.Array):
+            arrays.append(ready[field.name])
+        else:
+            arrays.append(pa.array(ready[field.name], field.type))
+    table = pa.table(arrays, schema=schema)
+    for name in shard.rows.added:
+        table = table.append_column(name, shard.rows.scores[name])
+    return table
+
+
+def _parts(tar_places: Sequence[Mapping[str, tuple[int, int]]]) -> pa.Array:
+    """The places as lists of _PART, put together column by column: a dict a part would cost more than its header."""
+    spans = [span for places in tar_places for span in places.values()]
+    columns = [
+        pa.array([part for places in tar_places for part in places], pa.string()),
+        pa.array([offset for offset, _ in spans], pa.int64()),
+        pa.array([size for _, size in spans], pa.int64()),
+    ]
+    ends = list(itertools.accumulate((len(places) for places in tar_places), initial=0))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.StructArray.from_arrays(columns, fields=list(_PART)))
 
 
 def _text_tokens(shard: Shard) -> list[int]:

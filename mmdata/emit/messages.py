@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mmdata.errors import ShardError
@@ -44,6 +45,20 @@ def about(said: str, caption: str) -> Messages:
         {"role": "user", "content": [{"type": said, "text": None}]},
         {"role": "assistant", "content": [{"type": "text", "text": caption}]},
     ]
+
+
+def about_all(said: str, captions: Sequence[str]) -> pa.Array:
+    """`about` for many captions as a column of ARROW, without an object for every piece."""
+    number = len(captions)
+    pieces = [
+        pa.array([said, "text"] * number, pa.string()),
+        pa.array([text for caption in captions for text in (None, caption)], pa.string()),
+    ]
+    one_each = pa.array(np.arange(2 * number + 1, dtype=np.int32))
+    content = pa.ListArray.from_arrays(one_each, pa.StructArray.from_arrays(pieces, fields=list(CONTENT)))
+    roles = pa.array(["user", "assistant"] * number, pa.string())
+    both = pa.StructArray.from_arrays([roles, content], fields=list(ARROW.value_type))
+    return pa.ListArray.from_arrays(pa.array(np.arange(0, 2 * number + 1, 2, dtype=np.int32)), both)
 
 
 def text_of(messages: Sequence[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmdata.emit import messages
-from mmdata.emit.layout import MESSAGES
+from mmdata.emit.layout import MESSAGES, Media
 from mmdata.emit.shard import Shard
 from mmdata.shards import ledger
 
@@ -95,13 +95,21 @@ class ParquetShardWriter:
             self._writer.close()
 
     def _flush(self) -> None:
-        arrays: list[Any] = [pa.array(self._waiting[media.column], media.kind) for media in self._shard.media]
+        arrays: list[Any] = [_media_array(media, self._waiting[media.column]) for media in self._shard.media]
         arrays += _columns_of(self._shard, self._written, self._rows)
         self._writer.write_table(pa.table(arrays, schema=self._schema), row_group_size=self._rows)
         self._written += self._rows
         self._waiting = {media.column: [] for media in self._shard.media}
         self._rows = self._bytes = 0
         self._row_group += 1
+
+
+def _media_array(media: Media, found: list[Any]) -> pa.Array:
+    """The media of some samples; one each is put together column by column."""
+    if media.many or not media.feature or None in found:
+        return pa.array(found, media.kind)
+    columns = [pa.array([each[field.name] for each in found], field.type) for field in media.kind]
+    return pa.StructArray.from_arrays(columns, fields=list(media.kind))
 
 
 def _ledger_columns(shard: Shard) -> list[tuple[str, pa.DataType, str]]:
@@ -124,7 +132,7 @@ def _columns_of(shard: Shard, start: int, length: int) -> Iterator[Any]:
         values = shard.rows.scores[name].slice(start, length)
         yield values.cast(_stored(values.type))
     yield pa.array(shard.extra[start : start + length], pa.string())
-    yield pa.array([shard.conversation(row) for row in rows], messages.ARROW)
+    yield shard.conversations(start, length)
 
 
 def _stored(kind: pa.DataType) -> pa.DataType:

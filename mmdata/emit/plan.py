@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from mmdata.emit.augment import is_derived
 from mmdata.emit.layout import LAYOUTS
 from mmdata.options import ROLES, values_of
 from mmdata.select.counts import SelectionCounts, schema_of_text, schema_text
+from mmdata.select.rules import Rule
 from mmdata.shards import ledger, storage
 from mmdata.stage import Stage
 
@@ -64,6 +65,7 @@ class WindowJob:
     outputs: tuple[Output, ...]
     own: dict[str, str]  # by modality, schema of the source's own columns over the whole run, as text
     scores: dict[str, str]  # by scorer, schema of its number and text columns over the whole run, as text
+    added: dict[str, str]  # by modality, schema of the columns that rules of selection have added, as text
     annotations: dict[str, list[str]]  # by modality, ledger columns that the stages of the run add to the fixed ones
     media: dict[str, list[str]]  # by modality, media columns of Parquet shards over the whole run
     augment: dict[str, dict[str, Any]]  # kind to options, for copies of repeated samples
@@ -78,6 +80,9 @@ class WindowJob:
     def own_schema(self, modality: str) -> pa.Schema:
         return schema_of_text(self.own[modality]) if modality in self.own else pa.schema([])
 
+    def added_schema(self, modality: str) -> pa.Schema:
+        return schema_of_text(self.added[modality]) if modality in self.added else pa.schema([])
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -91,6 +96,7 @@ class WindowJob:
             tuple(Output(**{**output, "sizes": tuple(output["sizes"])}) for output in data["outputs"]),
             dict(data["own"]),
             dict(data["scores"]),
+            dict(data["added"]),
             {modality: list(names) for modality, names in data["annotations"].items()},
             {modality: list(names) for modality, names in data["media"].items()},
             dict(data["augment"]),
@@ -105,14 +111,16 @@ def plan_windows(
     *,
     seed: int,
     stages: Sequence[Stage] = (),
+    rules: Sequence[Rule] = (),
 ) -> list[WindowJob]:
     """One job a window, in order; one of which nothing is kept has no outputs. `shards` in order of their numbers.
 
-    stages: those of the run; what they annotate is in the dataset.
+    stages, rules: those of the run; what they annotate and add is in the dataset.
     """
     own = {modality: schema_text(schema) for modality, schema in sorted(counts.own.items())}
-    scores = score_schemas(shards)
-    added, derived = annotations_of(stages), derived_of(stages)
+    scores, vectors = score_schemas(shards)
+    added = added_of(rules, vectors, shards, counts)
+    annotations, derived = annotations_of(stages), derived_of(stages)
     augment = {kind: dict(values or {}) for kind, values in options.augment.items()}
     parts_of: dict[str, set[str]] = {}
     for kept in counts.kept:
@@ -133,15 +141,13 @@ def plan_windows(
             sizes = cut(number, options.samples_per_shard)
             outputs.append(Output(modality, split, parts, next_shard[modality, split], sizes))
             next_shard[modality, split] += len(sizes)
-        formats = tuple(options.formats)
-        jobs.append(
-            WindowJob(len(jobs), seed, formats, window, tuple(outputs), own, scores, added, media, augment, derived)
-        )
+        what = tuple(options.formats), window, tuple(outputs)
+        jobs.append(WindowJob(len(jobs), seed, *what, own, scores, added, annotations, media, augment, derived))
     return jobs
 
 
-def score_schemas(shards: Iterable[StagedShard]) -> dict[str, str]:
-    """By scorer, name and type of the columns that are numbers or text; embeddings, which are lists, are left out.
+def score_schemas(shards: Iterable[StagedShard]) -> tuple[dict[str, str], dict[str, set[str]]]:
+    """By scorer, schema of the columns that are numbers or text; and names of the others, which are embeddings.
 
     A shard of which nothing could be scored says no type; so files are read until each column has one.
     """
@@ -153,17 +159,42 @@ def score_schemas(shards: Iterable[StagedShard]) -> dict[str, str]:
                 with storage.open_input(path) as file:
                     here = {field.name: field.type for field in pq.read_schema(file) if field.name not in NOT_SCORES}
                 found[scorer] = here | {n: kind for n, kind in (types or {}).items() if not pa.types.is_null(kind)}
-    return {
-        scorer: schema_text(
-            pa.schema([(n, _number(kind)) for n, kind in types.items() if not pa.types.is_nested(kind)])
-        )
+    plain = {
+        scorer: pa.schema([(n, _number(kind)) for n, kind in types.items() if not pa.types.is_nested(kind)])
         for scorer, types in sorted(found.items())
     }
+    vectors = {scorer: set(types) - set(plain[scorer].names) for scorer, types in found.items()}
+    return {scorer: schema_text(schema) for scorer, schema in plain.items()}, vectors
 
 
 def _number(kind: pa.DataType) -> pa.DataType:
     """A column that is null in the whole run is a number."""
     return pa.float32() if pa.types.is_null(kind) else kind
+
+
+def added_of(
+    rules: Iterable[Rule],
+    vectors: Mapping[str, Collection[str]],
+    shards: Iterable[StagedShard],
+    counts: SelectionCounts,
+) -> dict[str, str]:
+    """By modality, schema of the columns that rules add to it; what a modality has no embedding for is not added.
+
+    vectors: columns of embeddings, by scorer.
+    """
+    modality_of = {kept.shard: kept.modality for kept in counts.kept}
+    has: dict[str, set[str]] = {}
+    for shard in shards:
+        if shard.shard in modality_of:
+            for scorer in shard.scores:
+                names = vectors[scorer]
+                has.setdefault(modality_of[shard.shard], set()).update(names, (f"{scorer}.{name}" for name in names))
+    found: dict[str, dict[str, pa.DataType]] = {}
+    for needs in (rule.needs() for rule in rules):
+        for modality in set(modality_of.values()):
+            if needs.adds and needs.vectors <= has.get(modality, set()):
+                found.setdefault(modality, {}).update(needs.adds)
+    return {modality: schema_text(pa.schema(list(types.items()))) for modality, types in sorted(found.items())}
 
 
 def annotations_of(stages: Iterable[Stage]) -> dict[str, list[str]]:

@@ -26,7 +26,7 @@ _WORD = re.compile(rf"[{_CJK}]|[^\s{_CJK}]+")
 
 def text_tokens(caption: str) -> int:
     """Number of words: runs of characters without white space, where every Chinese, Japanese or Korean sign is one."""
-    return len(_WORD.findall(caption))
+    return len(caption.split()) if caption.isascii() else len(_WORD.findall(caption))
 
 
 def extras(rows: WindowRows) -> list[str]:
@@ -94,7 +94,7 @@ class JsonParts:
 
 
 def sidecar(shard: Shard) -> pa.Table:
-    """The Parquet beside a tar: the source's own columns, img2dataset's, numbers of the medium, annotations."""
+    """The Parquet beside a tar: the source's own columns, img2dataset's, numbers, annotations, columns of rules."""
     columns: dict[str, Any] = {}
     own = shard.rows.own
     for name in own.column_names[1:]:
@@ -110,6 +110,8 @@ def sidecar(shard: Shard) -> pa.Table:
         columns[name] = shard.column(name, shard.layout.ledger_columns.field(name).type)
     for name in shard.annotations:
         columns[name] = shard.column(name, ledger.ANNOTATIONS[name])
+    for name in shard.rows.added:
+        columns[name] = shard.rows.scores[name]
     return pa.table(columns).replace_schema_metadata(None)
 
 

@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML page, for a finished run and for a half-finished one.
+"""The report: one self-contained HTML page of a run, finished or not, and one that goes with a dataset.
 
 No script, no font, no picture and no style from elsewhere; the policy in its head forbids all of them, even if
 something foreign got past the escaping. The same input gives the same bytes, except for the measured seconds.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,16 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from mmdata.counters import Counters
-from mmdata.emit import report_charts, report_drawing, report_text
+from mmdata.emit import report_bars, report_charts, report_drawing, report_sankey, report_text
+from mmdata.emit.report_balance import asked_for, came_to, weights_of
 from mmdata.emit.report_data import Facts, StageTime, facts_of, stage_times
-from mmdata.emit.report_pictures import PICTURE_SHARDS, sheets_of, texts_of
+from mmdata.emit.report_duplicates import duplicates_of
+from mmdata.emit.report_pictures import fill, picture_shards, sheets_of
 from mmdata.emit.report_rows import Rows, ShardFiles
+from mmdata.emit.report_rules import AppliedRule, best_columns, limits_of
+from mmdata.emit.report_sayings import texts_of
 from mmdata.emit.report_scores import planted_curve, primary_column, score_columns, sizes_of
+from mmdata.emit.report_tail import tails_of
 from mmdata.shards import storage
 
 __all__ = ["ReportInput", "ShardFiles", "write_report"]
@@ -34,10 +39,13 @@ __all__ = ["ReportInput", "ShardFiles", "write_report"]
 class ReportInput:
     """What a report is made from.
 
-    shards: those that ingest has finished; at least one. counters: of ingest. score_counters: by scorer.
-    thresholds: by column, `min` and/or `max`. notes: a heading and a text each; the first whose heading has
-    the word threshold stands beside the threshold and says how it was chosen. num_shards: how many the plan
-    has, where fewer are given. removed: gives which rows of a ledger were removed; nothing of those is shown.
+    shards: those that ingest has finished; at least one. counters: of ingest. score_counters: by scorer. rules: of
+    selection, in order. notes: a heading and a text each; the first whose heading has the word threshold stands beside
+    the thresholds and says how they were chosen. num_shards: how many the plan has, where fewer are given. removed:
+    gives which rows of a ledger were removed; nothing of those is shown. selection: its name, by which the page is
+    known. written: by modality and split, what the dataset has: samples, shards, bytes.
+    for_dataset: the page goes with the dataset, whose bytes hang on its input alone: it has no media, no captions
+    and no details of rows that are not kept, no seconds, no configuration.
     """
 
     name: str
@@ -46,28 +54,86 @@ class ReportInput:
     shards: Sequence[ShardFiles]
     counters: Counters
     score_counters: dict[str, Counters]
-    thresholds: dict[str, dict[str, float]]
+    rules: Sequence[AppliedRule]
     config_yaml: str
     notes: dict[str, str] = field(default_factory=dict)
     num_shards: int | None = None
     removed: Callable[[pa.Table], Any] | None = None
+    selection: str = ""
+    written: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+    for_dataset: bool = False
 
 
-def write_report(report: ReportInput, path: str) -> None:
-    """Write the page whole to `path` (a local path or URL). Raises ShardError where tables do not belong together."""
+def write_report(report: ReportInput, path: str, dataset_path: str = "") -> None:
+    """Write the page of a run whole to `path`, and the one that goes with its dataset to dataset_path.
+
+    Both are local paths or URLs. Raises ShardError where tables do not belong together.
+    """
+    columns = [limit.column for limit in limits_of(report.rules)] + best_columns(report.rules)
     with tempfile.TemporaryDirectory(prefix="mmdata-report-") as scratch:
-        rows = Rows(report.shards, list(report.thresholds), Path(scratch), report.removed)
+        rows = Rows(report.shards, columns, Path(scratch), report.removed)
         try:
-            page = _render(report, rows)
+            storage.write_whole(path, _render(report, rows).encode("utf-8", "replace"))
+            if dataset_path:
+                of_dataset = replace(report, for_dataset=True, dataset=None, config_yaml="")
+                storage.write_whole(dataset_path, _render(of_dataset, rows).encode("utf-8", "replace"))
         finally:
             rows.close()
-    storage.write_whole(path, page.encode("utf-8", "replace"))
 
 
 def _render(report: ReportInput, rows: Rows) -> str:
+    limits, pictured = limits_of(report.rules), picture_shards(rows)
     facts = facts_of(rows)
     facts.stages = stage_times([("ingest", report.counters), *report.score_counters.items()])
+    duplicates = duplicates_of(rows, report.rules, pictured)
+    sheets = sheets_of(rows, limits, kept_only=report.for_dataset)
+    groups = duplicates.sheets if duplicates and not report.for_dataset else []
+    kept, others = ([sheet for sheet in sheets if (sheet.kind == "kept") is first] for first in (True, False))
+    fill(rows, [*kept, *groups, *others])
+    sizes = sizes_of(rows)
+    curve = planted_curve(rows, limits)
+    note, notes = _notes(report.notes)
     style = _template_file("report.css")
+    examples = [] if report.for_dataset else [place for line in facts.reasons for place in line.examples]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            facts=facts,
+            finished=rows.has_selection,
+            waiting=not rows.has_selection
+            or any(loss.status == "waiting" for step in facts.steps for loss in step.losses),
+            policy=_policy(style),
+            style=Markup(style),
+            funnel=report_drawing.funnel(facts.steps, facts.splits),
+            sankey=report_sankey.sankey(report_sankey.streams_of(rows)),
+            texts=texts_of(rows, examples),
+            columns=[(column, report_charts.score_chart(column)) for column in score_columns(rows, report.rules)],
+            curve=curve,
+            curve_chart=report_charts.curve_chart(curve) if curve else None,
+            sizes=sizes,
+            sizes_chart=report_charts.sizes_chart(sizes) if sizes else None,
+            bytes_chart=report_charts.bytes_chart(sizes) if sizes and sizes.bytes_bins else None,
+            balances=[*asked_for(report.rules), *came_to(rows)],
+            weights=weights_of(report.rules),
+            tails=[(tail, report_bars.tail_chart(tail)) for tail in tails_of(rows, report.rules, pictured)],
+            duplicates=duplicates,
+            groups=[sheet for sheet in groups if sheet.pictures],
+            bars=report_bars,
+            sheets=[sheet for sheet in sheets if sheet.pictures],
+            score=primary_column(rows, limits),
+            picture_shards=len(pictured),
+            threshold_note=note,
+            notes=notes,
+            parts=[] if report.for_dataset else _parts(report, facts.stages),
+            shares=_shares(facts),
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    """Templates beside this file; whatever they print is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template_file),
         autoescape=True,
@@ -76,36 +142,9 @@ def _render(report: ReportInput, rows: Rows) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for name in ("count", "share", "size", "seconds", "value", "clean", "clean_lines"):
+    for name in ("amount", "count", "share", "size", "seconds", "value", "clean", "clean_lines"):
         environment.filters[name] = getattr(report_text, name)
-    sizes = sizes_of(rows)
-    curve = planted_curve(rows, report.thresholds)
-    note, notes = _notes(report.notes)
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        facts=facts,
-        finished=rows.has_selection,
-        waiting=not rows.has_selection or any(loss.status == "waiting" for step in facts.steps for loss in step.losses),
-        policy=_policy(style),
-        style=Markup(style),
-        funnel=report_drawing.funnel(facts.steps, facts.splits),
-        texts=texts_of(rows, [place for line in facts.reasons for place in line.examples]),
-        columns=[(column, report_charts.score_chart(column)) for column in score_columns(rows, report.thresholds)],
-        curve=curve,
-        curve_chart=report_charts.curve_chart(curve) if curve else None,
-        sizes=sizes,
-        sizes_chart=report_charts.sizes_chart(sizes) if sizes else None,
-        bytes_chart=report_charts.bytes_chart(sizes) if sizes and sizes.bytes_bins else None,
-        share_bar=report_charts.share_bar,
-        bar=report_charts.bar,
-        sheets=sheets_of(rows, report.thresholds),
-        score=primary_column(rows, report.thresholds),
-        picture_shards=min(len(rows.shards), PICTURE_SHARDS),
-        threshold_note=note,
-        notes=notes,
-        parts=_parts(report, facts.stages),
-        shares=_shares(facts),
-    )
+    return environment
 
 
 def _notes(notes: dict[str, str]) -> tuple[str, dict[str, str]]:
@@ -125,7 +164,7 @@ def _parts(report: ReportInput, stages: Sequence[StageTime]) -> list[tuple[str, 
     """Each part with its stages and the seconds of the slowest of them, or of all where they have none."""
     parts = []
     for name, counters in (("ingest", report.counters), *report.score_counters.items()):
-        lines = [stage for stage in stages if stage.part == name]
+        lines = [stage for stage in stages if stage.part == name and stage.given]
         parts.append((name, counters, lines, sum(stage.seconds for stage in lines)))
     return parts
 

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from mmdata.emit.report_data import Share
 from mmdata.emit.report_drawing import svg, tag
+from mmdata.emit.report_rules import Limit
 from mmdata.emit.report_scores import GRID_COLUMNS, GRID_ROWS, Bin, Curve, ScoreColumn, Sizes
-from mmdata.emit.report_text import count, share, size, value
+from mmdata.emit.report_text import clean, count, size, value
 
-_WIDTH, _HEIGHT = 340.0, 190.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 334.0, 24.0, 160.0
+WIDTH, HEIGHT = 340.0, 190.0
+LEFT, RIGHT, TOP, BOTTOM = 40.0, 334.0, 24.0, 160.0
+_CHAR = 5.9  # width of a letter in a label, at the most
 _KINDS = ("kept", "lost", "waiting")
 
 
@@ -24,42 +25,51 @@ def score_chart(column: ScoreColumn) -> Markup:
     """Histogram of a score, kept below lost, each limit a line."""
     low, high = column.bins[0].low, column.bins[-1].high
     marks = _bars(column.bins)
-    marks += [_tick(_place(x, low, high), value(x)) for x in _ticks(low, high)]
-    for side, limit in column.limits.items():
-        if low <= limit <= high:
-            x = _place(limit, low, high)
-            anchor = "end" if x > (_LEFT + _RIGHT) / 2 else "start"
-            marks.append(tag("line", x1=x, x2=x, y1=_TOP - 6, y2=_BOTTOM, class_="limit"))
-            words = f"{side} {value(limit)}"
-            marks.append(
-                tag(
-                    "text",
-                    words,
-                    x=x + (4 if anchor == "start" else -4),
-                    y=_TOP - 10,
-                    text_anchor=anchor,
-                    class_="limit-text",
-                )
-            )
+    marks += labels_along([(_place(x, low, high), value(x)) for x in _ticks(low, high)], BOTTOM + 16)
+    marks += _limits(column.limits, low, high)
     label = f"Histogram of {column.name} over {count(column.rows)} samples, median {value(column.quantiles[1])}"
-    return svg(_WIDTH, _HEIGHT, marks, label)
+    return svg(WIDTH, HEIGHT, marks, label)
+
+
+def _limits(limits: Sequence[Limit], low: float, high: float) -> list[Markup]:
+    """A line a bound; words beside it where there is room, those that hold for all rows first."""
+    marks, taken = [], list[tuple[float, float]]()
+    for limit in sorted(limits, key=lambda limit: limit.group):
+        if limit.value is None or not low <= limit.value <= high:
+            continue
+        x = _place(limit.value, low, high)
+        bound = f"{limit.side} {value(limit.value)}"
+        words = ": ".join(
+            filter(None, [clean(limit.group, 16), f"{bound} ({limit.said})" if limit.is_relative else bound])
+        )
+        line = tag("line", tag("title", words), x1=x, x2=x, y1=TOP - 6, y2=BOTTOM, class_="limit")
+        marks.append(line)
+        is_right = x > (LEFT + RIGHT) / 2
+        start, end = (x - 4 - _CHAR * len(words), x - 4) if is_right else (x + 4, x + 4 + _CHAR * len(words))
+        if all(end < left or start > right for left, right in taken):
+            taken.append((start, end))
+            anchor = "end" if is_right else "start"
+            at = x - 4 if is_right else x + 4
+            marks.append(tag("text", words, x=at, y=TOP - 10, text_anchor=anchor, class_="limit-text"))
+    return marks
 
 
 def bytes_chart(sizes: Sizes) -> Markup:
     """Histogram of raw file sizes, on a scale of factors of two."""
     marks, bins = _bars(sizes.bytes_bins), sizes.bytes_bins
     step = max(len(bins) // 5, 1)
-    wide = (_RIGHT - _LEFT) / len(bins)
-    marks += [_tick(_LEFT + wide * i, size(round(bins[i].low))) for i in range(0, len(bins), step)]
-    return svg(_WIDTH, _HEIGHT, marks, f"Histogram of file sizes, {size(sizes.bytes_total)} in all")
+    wide = (RIGHT - LEFT) / len(bins)
+    places = [(LEFT + wide * i, size(round(bins[i].low))) for i in range(0, len(bins), step)]
+    marks += labels_along(places, BOTTOM + 16)
+    return svg(WIDTH, HEIGHT, marks, f"Histogram of file sizes, {size(sizes.bytes_total)} in all")
 
 
 def _bars(bins: Sequence[Bin]) -> list[Markup]:
     most = max((each.rows for each in bins), default=0) or 1
-    wide, tall = (_RIGHT - _LEFT) / len(bins), _BOTTOM - _TOP
+    wide, tall = (RIGHT - LEFT) / len(bins), BOTTOM - TOP
     marks = _scale(most)
     for number, each in enumerate(bins):
-        y = _BOTTOM
+        y = BOTTOM
         parts = []
         for kind in _KINDS:
             high = tall * getattr(each, kind) / most
@@ -68,7 +78,7 @@ def _bars(bins: Sequence[Bin]) -> list[Markup]:
                 parts.append(
                     tag(
                         "rect",
-                        x=_LEFT + number * wide,
+                        x=LEFT + number * wide,
                         y=y,
                         width=max(wide - 0.6, 0.5),
                         height=high,
@@ -87,10 +97,10 @@ _COLOURS = {"kept": "kept", "lost": "dropped", "waiting": "waiting"}
 def _scale(most: int) -> list[Markup]:
     """The ground line, and a line at the highest bar with its count."""
     return [
-        tag("line", x1=_LEFT, x2=_RIGHT, y1=_BOTTOM, y2=_BOTTOM, class_="axis"),
-        tag("line", x1=_LEFT, x2=_RIGHT, y1=_TOP, y2=_TOP, class_="grid"),
-        tag("text", _short(most), x=_LEFT - 5, y=_TOP + 4, text_anchor="end", class_="small"),
-        tag("text", "0", x=_LEFT - 5, y=_BOTTOM + 3, text_anchor="end", class_="small"),
+        tag("line", x1=LEFT, x2=RIGHT, y1=BOTTOM, y2=BOTTOM, class_="axis"),
+        tag("line", x1=LEFT, x2=RIGHT, y1=TOP, y2=TOP, class_="grid"),
+        tag("text", _short(most), x=LEFT - 5, y=TOP + 4, text_anchor="end", class_="small"),
+        tag("text", "0", x=LEFT - 5, y=BOTTOM + 3, text_anchor="end", class_="small"),
     ]
 
 
@@ -101,12 +111,19 @@ def _short(number: int) -> str:
 
 
 def _place(x: float, low: float, high: float) -> float:
-    return _LEFT + (_RIGHT - _LEFT) * (x - low) / (high - low)
+    return LEFT + (RIGHT - LEFT) * (x - low) / (high - low)
 
 
-def _tick(x: float, words: str) -> Markup:
-    anchor = "end" if x > _RIGHT - 8 else "middle"
-    return tag("text", words, x=x, y=_BOTTOM + 16, text_anchor=anchor, class_="small")
+def labels_along(places: Sequence[tuple[float, str]], y: float) -> list[Markup]:
+    """Words below a horizontal axis, from left to right; those that would run into the one before are left out."""
+    marks, free = [], -math.inf
+    for x, words in places:
+        wide = _CHAR * len(words)
+        at = min(max(x, wide / 2), WIDTH - wide / 2)  # at the edges of the picture, moved in
+        if at - wide / 2 > free:
+            free = at + wide / 2 + _CHAR
+            marks.append(tag("text", words, x=at, y=y, text_anchor="middle", class_="small"))
+    return marks
 
 
 def _ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -120,38 +137,38 @@ def curve_chart(curve: Curve) -> Markup:
     """Share of right captions kept and of swapped ones dropped, at every limit."""
     low, high = curve.points[0][0], curve.points[-1][0]
     high = high if high > low else low + 1
-    tall = _BOTTOM - _TOP
+    tall = BOTTOM - TOP
     marks = _scale(100)[:2]
     for percent in (0, 50, 85, 100):
-        y = _BOTTOM - tall * percent / 100
-        marks.append(tag("text", f"{percent} %", x=_LEFT - 4, y=y + 4, text_anchor="end", class_="small"))
+        y = BOTTOM - tall * percent / 100
+        marks.append(tag("text", f"{percent} %", x=LEFT - 4, y=y + 4, text_anchor="end", class_="small"))
         if percent == 85:
-            marks.append(tag("line", x1=_LEFT, x2=_RIGHT, y1=y, y2=y, class_="grid dashed"))
+            marks.append(tag("line", x1=LEFT, x2=RIGHT, y1=y, y2=y, class_="grid dashed"))
     for column, kind in ((1, "kept"), (2, "dropped")):
-        places = [f"{_place(p[0], low, high):.1f},{_BOTTOM - tall * p[column]:.1f}" for p in curve.points]
+        places = [f"{_place(p[0], low, high):.1f},{BOTTOM - tall * p[column]:.1f}" for p in curve.points]
         marks.append(tag("polyline", points=" ".join(places), class_=f"curve {kind}-line"))
-    marks += [_tick(_place(x, low, high), value(x)) for x in _ticks(low, high)]
+    marks += labels_along([(_place(x, low, high), value(x)) for x in _ticks(low, high)], BOTTOM + 16)
     if curve.limit is not None and low <= curve.limit <= high:
         x = _place(curve.limit, low, high)
-        marks.append(tag("line", x1=x, x2=x, y1=_TOP - 6, y2=_BOTTOM, class_="limit"))
-        marks.append(tag("text", value(curve.limit), x=x, y=_TOP - 10, text_anchor="middle", class_="limit-text"))
+        marks.append(tag("line", x1=x, x2=x, y1=TOP - 6, y2=BOTTOM, class_="limit"))
+        marks.append(tag("text", value(curve.limit), x=x, y=TOP - 10, text_anchor="middle", class_="limit-text"))
         for shown, kind in ((curve.right_kept, "kept"), (curve.swapped_dropped, "dropped")):
-            marks.append(tag("circle", cx=x, cy=_BOTTOM - tall * (shown or 0.0), r=4, class_=f"fill {kind}"))
-    return svg(_WIDTH, _HEIGHT, marks, "Share of right captions kept and of swapped captions dropped, by threshold")
+            marks.append(tag("circle", cx=x, cy=BOTTOM - tall * (shown or 0.0), r=4, class_=f"fill {kind}"))
+    return svg(WIDTH, HEIGHT, marks, "Share of right captions kept and of swapped captions dropped, by threshold")
 
 
 def sizes_chart(sizes: Sizes) -> Markup:
     """Original width by height, both on a scale of factors of two; darker is more."""
     tall = 200.0
-    wide_cell, tall_cell = (_RIGHT - _LEFT) / GRID_COLUMNS, (tall - _TOP) / GRID_ROWS
+    wide_cell, tall_cell = (RIGHT - LEFT) / GRID_COLUMNS, (tall - TOP) / GRID_ROWS
     most = max(sizes.cells.values())
-    marks = [tag("rect", x=_LEFT, y=_TOP, width=_RIGHT - _LEFT, height=tall - _TOP, class_="track")]
+    marks = [tag("rect", x=LEFT, y=TOP, width=RIGHT - LEFT, height=tall - TOP, class_="track")]
     for (x, y), number in sizes.cells.items():
         strength = 0.25 + 0.75 * math.log1p(number) / math.log1p(most)
         marks.append(
             tag(
                 "rect",
-                x=_LEFT + x * wide_cell,
+                x=LEFT + x * wide_cell,
                 y=tall - (y + 1) * tall_cell,
                 width=wide_cell,
                 height=tall_cell,
@@ -159,54 +176,22 @@ def sizes_chart(sizes: Sizes) -> Markup:
                 class_="fill kept",
             )
         )
-    for side, axis in ((0, "x"), (1, "y")):
-        for power in range(math.ceil(sizes.low[side]), math.floor(sizes.high[side]) + 1):
-            part = (power - sizes.low[side]) / (sizes.high[side] - sizes.low[side])
-            if axis == "x":
-                marks.append(
-                    tag(
-                        "text",
-                        f"{2**power}",
-                        x=_LEFT + part * (_RIGHT - _LEFT),
-                        y=tall + 14,
-                        text_anchor="end" if part > 0.95 else "middle",
-                        class_="small",
-                    )
-                )
-            else:
-                marks.append(
-                    tag(
-                        "text",
-                        f"{2**power}",
-                        x=_LEFT - 4,
-                        y=tall - part * (tall - _TOP) + 4,
-                        text_anchor="end",
-                        class_="small",
-                    )
-                )
-    marks.append(tag("text", "height", x=0, y=_TOP - 9, class_="small"))
-    marks.append(tag("text", "width, px", x=_RIGHT, y=tall + 28, text_anchor="end", class_="small"))
+    columns, lines = ([(2**power, _part(sizes, side, power)) for power in _powers(sizes, side)] for side in (0, 1))
+    marks += labels_along([(LEFT + part * (RIGHT - LEFT), f"{width_px}") for width_px, part in columns], tall + 14)
+    apart = max(math.ceil(14 * len(lines) / (tall - TOP)), 1)  # of so many heights one is written
+    for height_px, part in lines[::apart]:
+        below = tall - part * (tall - TOP) + 4
+        marks.append(tag("text", f"{height_px}", x=LEFT - 4, y=below, text_anchor="end", class_="small"))
+    marks.append(tag("text", "height", x=0, y=TOP - 9, class_="small"))
+    marks.append(tag("text", "width, px", x=RIGHT, y=tall + 28, text_anchor="end", class_="small"))
     label = f"Original sizes of {count(sizes.rows)} pictures, median {sizes.median[0]} by {sizes.median[1]} pixels"
-    return svg(_WIDTH, tall + 34, marks, label)
+    return svg(WIDTH, tall + 34, marks, label)
 
 
-def share_bar(part: Share) -> Markup:
-    """Kept, dropped, failed and waiting as one bar."""
-    x, marks = 0.0, []
-    for kind in ("kept", "waiting", "dropped", "failed"):
-        wide = 120 * getattr(part, kind) / max(part.rows, 1)
-        if wide:
-            marks.append(tag("rect", x=x, y=0, width=wide, height=10, class_=f"fill {kind}"))
-            x += wide
-    label = ", ".join(f"{kind} {share(getattr(part, kind), part.rows)}" for kind in ("kept", "dropped", "failed"))
-    return tag(
-        "svg", *marks, viewBox="0 0 120 10", role="img", aria_label=label, class_="bar", preserveAspectRatio="none"
-    )
+def _powers(sizes: Sizes, side: int) -> range:
+    return range(math.ceil(sizes.low[side]), math.floor(sizes.high[side]) + 1)
 
 
-def bar(part: float, whole: float, kind: str) -> Markup:
-    """One share as a bar."""
-    wide = 120 * part / whole if whole else 0.0
-    track = tag("rect", x=0, y=0, width=120, height=10, class_="track")
-    fill = tag("rect", x=0, y=0, width=max(wide, 1.0) if part else 0.0, height=10, class_=f"fill {kind}")
-    return tag("svg", track, fill, viewBox="0 0 120 10", aria_hidden="true", class_="bar", preserveAspectRatio="none")
+def _part(sizes: Sizes, side: int, power: int) -> float:
+    """Where a power of two lies on the axis of a side, from 0 to 1."""
+    return (power - sizes.low[side]) / (sizes.high[side] - sizes.low[side])

@@ -67,12 +67,12 @@ def _wide(steps: Sequence[Step], splits: Sequence[tuple[str, int, int]], label: 
                 marks.append(tag("text", f"{split or 'all'} {count(rows)}", x=x + 18, y=top + 16 + 18 * line))
             break
         on = full * steps[number + 1].rows / total
-        bands.append(_band(x + node, top, x + gap, top, max(on, 1.0), "flow kept"))
+        bands.append(band(x + node, top, x + gap, top, max(on, 1.0), "flow kept"))
         y, place = top + on, top + on + 44
         for loss in shown_losses(step):
             thick = full * loss.rows / total
             title = tag("title", f"{loss.reason}: {count(loss.rows)}")
-            bands.append(_band(x + node, y, x + 62, place, max(thick, 1.5), f"flow {_CLASS[loss.status]}", title))
+            bands.append(band(x + node, y, x + 62, place, max(thick, 1.5), f"flow {_CLASS[loss.status]}", title))
             middle = place + max(thick, 1.5) / 2
             marks.append(
                 tag("text", count(loss.rows), x=x + 68, y=middle - 1, class_=f"strong {_CLASS[loss.status]}-text")
@@ -84,7 +84,8 @@ def _wide(steps: Sequence[Step], splits: Sequence[tuple[str, int, int]], label: 
     return svg(1120, bottom + 6, [*bands, *marks], label, "wide")
 
 
-def _band(x0: float, y0: float, x1: float, y1: float, thick: float, class_: str, *inside: Markup) -> Markup:
+def band(x0: float, y0: float, x1: float, y1: float, thick: float, class_: str, *inside: Markup) -> Markup:
+    """A band of one thickness from one place to another, both its upper ends."""
     middle = (x0 + x1) / 2
     path = (
         f"M{x0:.1f} {y0:.1f}C{middle:.1f} {y0:.1f} {middle:.1f} {y1:.1f} {x1:.1f} {y1:.1f}V{y1 + thick:.1f}"

@@ -8,37 +8,33 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from mmdata.emit.report_media import NOTHING, Tile, is_shown, tile_of
-from mmdata.emit.report_rows import Rows, column_names
+from mmdata.emit.report_rows import Rows
+from mmdata.emit.report_rules import Limit
+from mmdata.emit.report_sayings import Place, Text, by_shard, texts_of
 from mmdata.emit.report_scores import primary_column
-from mmdata.emit.report_text import CAPTION_CHARS, KEY_CHARS, clean
-from mmdata.sample import DETAIL_CHARS
-from mmdata.shards import ledger, storage, tar
+from mmdata.shards import storage, tar
 
 PICTURE_SHARDS = 24
-KEPT_PICTURES, REASON_PICTURES, SIDE_PICTURES = 24, 8, 16
-PAGE_PICTURES_BYTES = 7_500_000  # of JPEG over all sheets; base64 adds a third
-PAGE_SOUND_BYTES = 3_000_000
+KEPT_PICTURES, REASON_PICTURES, SIDE_PICTURES, EDGE_PICTURES = 24, 8, 12, 8
+PAGE_PICTURES_BYTES = 6_500_000  # of JPEG over all sheets; base64 adds a third
+PAGE_SOUND_BYTES = 2_500_000
 _MEMBER_BYTES = 64_000_000
-
-Place = tuple[int, int]
+QUOTE = "'"
 
 
 @dataclass(frozen=True)
-class Text:
-    """What is shown of one row, harmless: its key, caption, detail and link."""
+class Pick:
+    """A row chosen for a sheet. mark: what it is in that sheet: beyond | within | kept | ..."""
 
-    key: str
-    caption: str
-    detail: str
-    url: str
+    place: Place
+    reason: str
+    score: float | None
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,26 +42,16 @@ class Picture:
     """One tile of a sheet; `data` is a JPEG, `sound` what can be played, as data: URIs; empty where there is none."""
 
     text: Text
-    reason: str
-    score: float | None
+    pick: Pick
     data: str
     width_px: int
     height_px: int
     sound: str
 
 
-@dataclass(frozen=True)
-class Pick:
-    """A row chosen for a sheet."""
-
-    place: Place
-    reason: str
-    score: float | None
-
-
 @dataclass
 class Sheet:
-    """A titled set of tiles. kind: kept | reason | best | worst | edge."""
+    """A titled set of tiles. kind: kept | reason | best | worst | edge | group."""
 
     kind: str
     title: str
@@ -74,12 +60,11 @@ class Sheet:
     pictures: list[Picture] = field(default_factory=list)
 
 
-def sheets_of(rows: Rows, thresholds: dict[str, dict[str, float]]) -> list[Sheet]:
-    """Sheets with their pictures, empty ones left out."""
-    sheets = [sheet for sheet in _choose(rows, thresholds) if sheet.picks]
+def fill(rows: Rows, sheets: Sequence[Sheet]) -> None:
+    """Give sheets their pictures, in order, as long as the page stays small; what is shown of a row is read once."""
     places = {pick.place for sheet in sheets for pick in sheet.picks}
-    texts = texts_of(rows, places)
-    tiles = _tiles(rows, texts)
+    said = texts_of(rows, places)
+    tiles = _tiles(rows, said)
     left_bytes, left_sound_bytes = PAGE_PICTURES_BYTES, PAGE_SOUND_BYTES
     for sheet in sheets:
         for pick in sheet.picks:
@@ -91,8 +76,7 @@ def sheets_of(rows: Rows, thresholds: dict[str, dict[str, float]]) -> list[Sheet
             left_sound_bytes -= len(tile.sound) if is_heard else 0
             picture, sound = _uri("image/jpeg", tile.jpeg), _uri(tile.mime, tile.sound) if is_heard else ""
             size = tile.width_px, tile.height_px
-            sheet.pictures.append(Picture(texts[pick.place], pick.reason, pick.score, picture, *size, sound))
-    return [sheet for sheet in sheets if sheet.pictures]
+            sheet.pictures.append(Picture(said[pick.place], pick, picture, *size, sound))
 
 
 def _uri(mime: str, data: bytes) -> str:
@@ -106,84 +90,54 @@ def picture_shards(rows: Rows) -> list[int]:
     return [numbers[int(i * step)] for i in range(min(len(numbers), PICTURE_SHARDS))]
 
 
-def _choose(rows: Rows, thresholds: dict[str, dict[str, float]]) -> Iterable[Sheet]:
-    score = primary_column(rows, thresholds)
+def sheets_of(rows: Rows, limits: Sequence[Limit], *, kept_only: bool = False) -> list[Sheet]:
+    """Which samples to look at, empty sheets left out; kept_only: none of what is not kept."""
+    score = primary_column(rows, limits)
     v = rows.column(score) if score else "NULL::DOUBLE"
     source = f"FROM rows WHERE had AND NOT removed AND shard IN ({', '.join(map(str, picture_shards(rows)))})"
+    source += " AND fate = 'kept'" if kept_only else ""
 
-    def picks(where: str, order: str, most: int, shown: str = v) -> list[Pick]:
+    def picks(where: str, order: str, most: int, shown: str = v, mark: str = "") -> list[Pick]:
         found = rows.ask(
             f"SELECT shard, position, reason, {shown} {source} AND {where} ORDER BY {order}, pick LIMIT {most}"
         )
-        return [Pick((shard, position), reason, value) for shard, position, reason, value in found]
+        return [Pick((shard, position), reason, number, mark) for shard, position, reason, number in found]
 
+    sheets = []
     if rows.has_selection:
-        yield Sheet("kept", "Kept", "chosen at random", picks("fate = 'kept'", "pick", KEPT_PICTURES))
+        # Every modality is seen, however few samples it has.
+        turns = "row_number() OVER (PARTITION BY modality ORDER BY pick)"
+        chosen = picks("fate = 'kept'", f"{turns}, modality", KEPT_PICTURES)
+        sheets.append(Sheet("kept", "Kept", "chosen at random, every modality in turn", chosen))
     else:
         chosen = picks("reason = 'ok'", "pick", KEPT_PICTURES)
-        yield Sheet("kept", "Had so far", "chosen at random; nothing is selected yet", chosen)
+        sheets.append(Sheet("kept", "Had so far", "chosen at random; nothing is selected yet", chosen))
     lost = rows.ask(f"SELECT reason, count(*) {source} AND reason <> 'ok' GROUP BY 1 ORDER BY 2 DESC, 1")
     for reason, number in lost:
-        chosen = picks(f"reason = '{_quoted(reason)}'", "pick", REASON_PICTURES)
-        yield Sheet("reason", reason, f"{len(chosen)} of {number:,} that have pictures, chosen at random", chosen)
+        chosen = picks(f"reason = '{reason.replace(QUOTE, 2 * QUOTE)}'", "pick", REASON_PICTURES)
+        note = f"{len(chosen)} of {number:,} that have pictures, chosen at random"
+        sheets.append(Sheet("reason", reason, note, chosen))
     if score:
-        yield Sheet("best", f"Highest {score}", "", picks(f"isfinite({v})", f"{v} DESC", SIDE_PICTURES))
-        yield Sheet("worst", f"Lowest {score}", "", picks(f"isfinite({v})", v, SIDE_PICTURES))
-    for name, limits in thresholds.items():
-        c = rows.column(name)
-        for side, limit in sorted(limits.items()):
-            for where, order, words in ((f"{c} < {limit!r}", f"{c} DESC", "below"), (f"{c} >= {limit!r}", c, "from")):
-                chosen = picks(f"isfinite({c}) AND {where}", order, SIDE_PICTURES, c)
-                yield Sheet("edge", f"{name} {words} {limit:g} ({side})", "nearest to the threshold first", chosen)
+        sheets.append(Sheet("best", f"Highest {score}", "", picks(f"isfinite({v})", f"{v} DESC", SIDE_PICTURES)))
+        sheets.append(Sheet("worst", f"Lowest {score}", "", picks(f"isfinite({v})", v, SIDE_PICTURES)))
+    for limit in limits:
+        if limit.value is None or limit.group:
+            continue
+        c, passes = rows.column(limit.column), f"{limit.kept_sql} {limit.value!r}"
+        inward, outward = ("", " DESC") if limit.side == "min" else (" DESC", "")
+        beyond = picks(f"isfinite({c}) AND NOT {c} {passes}", c + outward, EDGE_PICTURES, c, "beyond")
+        within = picks(f"isfinite({c}) AND {c} {passes}", c + inward, EDGE_PICTURES, c, "within")
+        bound = limit.said if not limit.is_relative else f"{limit.said}, here {limit.value:.4g}"
+        note = "nearest to the threshold: first those beyond it, then those within"
+        sheets.append(Sheet("edge", f"Edge of {limit.column} {limit.side} {bound}", note, [*beyond, *within]))
+    return [sheet for sheet in sheets if sheet.picks]
 
 
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")
-
-
-def texts_of(rows: Rows, places: Iterable[Place]) -> dict[Place, Text]:
-    """Key, caption, detail and link of a few rows, from the Parquet files of their shards."""
-    texts: dict[Place, Text] = {}
-    for shard, positions in _by_shard(places):
-        files = rows.shards[shard]
-        hidden = rows.hidden(shard)
-        own = _take(files.ledger, ("key", "caption", "detail", "url"), positions)
-        later = [_take(path, ("detail",), positions) for path in (files.selection, *files.scores.values()) if path]
-        for i, position in enumerate(positions):
-            if position in hidden:
-                texts[shard, position] = Text("", "", "", "")
-                continue
-            detail = next((table["detail"][i] for table in later if table["detail"][i]), own["detail"][i])
-            texts[shard, position] = Text(
-                clean(own["key"][i], KEY_CHARS), clean(own["caption"][i]), clean(detail), clean(own["url"][i])
-            )
-    return texts
-
-
-def _by_shard(places: Iterable[Place]) -> list[tuple[int, list[int]]]:
-    found: dict[int, list[int]] = {}
-    for shard, position in sorted(set(places)):
-        found.setdefault(shard, []).append(position)
-    return list(found.items())
-
-
-def _take(path: str, columns: Sequence[str], positions: Sequence[int]) -> dict[str, list[str]]:
-    """The first characters of text columns at a few positions; empty where there is no such column."""
-    names = column_names(path)
-    table = ledger.read(path, [name for name in columns if name in names]).take(pa.array(positions))
-    return {name: _short(table[name]) if name in names else [""] * len(positions) for name in columns}
-
-
-def _short(column: pa.ChunkedArray) -> list[str]:
-    raw = pc.binary_slice(column.cast(pa.binary()), 0, 16 * max(CAPTION_CHARS, DETAIL_CHARS)).to_pylist()
-    return ["" if data is None else data.decode("utf-8", "replace") for data in raw]
-
-
-def _tiles(rows: Rows, texts: dict[Place, Text]) -> dict[Place, Tile]:
+def _tiles(rows: Rows, said: Mapping[Place, Text]) -> dict[Place, Tile]:
     """The tile of each row whose media are in the staged tar of its shard."""
     made: dict[Place, Tile] = {}
-    for shard, positions in _by_shard(texts):
-        wanted = {texts[shard, position].key: position for position in positions}
+    for shard, positions in by_shard(said):
+        wanted = {said[shard, position].key: position for position in positions}
         path = rows.shards[shard].staged
         with contextlib.suppress(FileNotFoundError), storage.open_input(path) as file:
             chosen: dict[int, dict[str, tar.Member]] = {}

@@ -18,13 +18,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmdata.errors import ShardError
+from mmdata.select.outcome import SCHEMA as SELECTION
 from mmdata.shards import ledger, storage
 
 UNEXPLAINED = "unexplained"  # not kept, and selection says ok: damage that the page must show
 FETCH_GROUPS = ("blocked", "policy", "fetch")
 MEMORY_LIMIT = "1GB"  # what DuckDB may hold; the rest of the table lies in the scratch folder
 _NO_VALUES = {"key", "status", "reason", "detail"}
-_LEDGER = ("key", "source", "modality", "language", "url", "reason", "bytes", "original_width_px", "original_height_px")
+_LEDGER = ("key", "source", "modality", "language", "url", "reason", "bytes", "duration_s")
+_LEDGER_PICTURES = ("original_width_px", "original_height_px")
 _LISTED = ("raw_sha256", "phash")  # with key and link, what a row may be removed by
 _OWN = {"license": ("license", "licence"), "planted": ("planted",), "expected": ("expected_reason",)}
 
@@ -53,14 +55,17 @@ class Rows:
 
     Columns: shard, position, pick (a number that orders rows at random, the same way in every run), source, modality,
     language, removed (nothing of the row may be shown), domain, license, planted, expected, bytes, width_px, height_px,
-    had (ingest has its media), scored, fate, reason, split, repeat, and one column `v_<number>` for each of `values`.
+    duration_s, had (ingest has its media), scored, fate, reason, split, repeat, and one column `v_<number>` for each of
+    `values`; leader (the key that stands for its duplicates) and, where there is one, its own key.
     fate: fetch | decode | score | select (where it was lost), kept, wait_score, wait_select.
+
+    Of the ledgers' own columns, `columns` are among `values`, besides every number that scorers wrote.
     """
 
     def __init__(
         self,
         shards: Sequence[ShardFiles],
-        limits: Sequence[str],
+        columns: Sequence[str],
         scratch: Path,
         removed: Callable[[pa.Table], Any] | None = None,
     ) -> None:
@@ -69,7 +74,8 @@ class Rows:
         self.scorers = list(dict.fromkeys(name for files in shards for name in files.scores))
         self.has_selection = any(files.selection is not None for files in shards)
         self.scores = _score_columns(shards)
-        self.values = [*self.scores, *(name for name in limits if name not in self.scores)]
+        self.added = _added_columns(shards)
+        self.values = list(dict.fromkeys([*self.scores, *self.added, *columns]))
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": MEMORY_LIMIT,
             "temp_directory": str(scratch / "spill"),
@@ -92,6 +98,14 @@ class Rows:
         found: list[tuple[Any, ...]] = self._connection.execute(query, list(parameters)).fetchall()
         return found
 
+    def ask_with(self, table: pa.Table, query: str) -> list[tuple[Any, ...]]:
+        """The rows of a query that may read `table` as `given`."""
+        self._connection.register("given", table)
+        try:
+            return self.ask(query)
+        finally:
+            self._connection.unregister("given")
+
     def hidden(self, shard: int) -> set[int]:
         """Positions of the rows of a shard that were removed."""
         return {position for (position,) in self.ask(f"SELECT position FROM rows WHERE shard = {shard} AND removed")}
@@ -105,7 +119,7 @@ class Rows:
         own = {ours: _first(names, wanted) for ours, wanted in _OWN.items()}
         listed = _LISTED if self._removed else ()
         extra = [name for name in (*own.values(), *self.values, *listed) if name in names]
-        base = ledger.read(files.ledger, list(dict.fromkeys([*(name for name in _LEDGER if name in names), *extra])))
+        base = ledger.read(files.ledger, list(dict.fromkeys([*(name for name in (*_LEDGER, *_LEDGER_PICTURES) if name in names), *extra])))
         rows = base.num_rows
         scores = {scorer: _aligned(path, base, embeddings=False) for scorer, path in files.scores.items()}
         selection = _aligned(files.selection, base, embeddings=True) if files.selection else None
@@ -119,18 +133,24 @@ class Rows:
             "pick": pa.array((identity + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)),
         }
         for name in ("source", "modality", "language"):
-            columns[name] = _texts(base, name)
+            columns[name] = texts(base, name)
         removed = pa.array(np.zeros(rows, bool) if self._removed is None else self._removed(base))
         columns["removed"] = removed
-        columns["domain"] = pc.if_else(removed, pa.scalar(None, pa.string()), _domain(_texts(base, "url")))
+        columns["domain"] = pc.if_else(removed, pa.scalar(None, pa.string()), _domain(texts(base, "url")))
         for ours, theirs in own.items():
-            columns[ours] = _texts(base, theirs)
+            columns[ours] = texts(base, theirs)
         columns["bytes"] = _numbers(base, "bytes", pa.int64())
         columns["width_px"] = _numbers(base, "original_width_px", pa.int32())
         columns["height_px"] = _numbers(base, "original_height_px", pa.int32())
-        columns |= self._fates(_texts(base, "reason"), scores, selection)
+        columns["duration_s"] = _numbers(base, "duration_s", pa.float64())
+        leader = pa.nulls(rows, pa.string()) if selection is None else texts(selection, "duplicate_group")
+        columns["leader"] = leader
+        columns["key"] = pc.if_else(pc.is_valid(leader), texts(base, "key"), pa.scalar(None, pa.string()))
+        columns |= self._fates(texts(base, "reason"), scores, selection)
         for name in self.values:
-            table = next((table for table in (*scores.values(), base) if name in table.column_names), base)
+            made = [selection] if selection is not None and name in self.added else []
+            tables = (*scores.values(), *made, base)
+            table = next((table for table in tables if name in table.column_names), base)
             columns[self.column(name)] = _numbers(table, name, pa.float64())
         return pa.table(columns)
 
@@ -147,7 +167,7 @@ class Rows:
             if scorer not in scores:
                 scored = pa.array(np.zeros(rows, bool))
                 continue
-            found = _texts(scores[scorer], "reason")
+            found = texts(scores[scorer], "reason")
             bad = pc.fill_null(pc.not_equal(found, "ok"), False)
             score_reason = pc.if_else(pc.and_(bad, pc.is_null(score_reason)), found, score_reason)
         failed = pc.and_(had, pc.is_valid(score_reason))
@@ -158,10 +178,10 @@ class Rows:
         else:
             keep = pc.fill_null(selection["keep"], False)
             after = pc.if_else(keep, "kept", "select")
-            final = _texts(selection, "reason")
+            final = texts(selection, "reason")
             final = pc.if_else(keep, "ok", pc.if_else(pc.equal(final, "ok"), UNEXPLAINED, final))
             reason = pc.if_else(had, final, reason)
-            split, repeat = _texts(selection, "split"), _numbers(selection, "repeat", pa.int32())
+            split, repeat = texts(selection, "split"), _numbers(selection, "repeat", pa.int32())
         fate = pc.if_else(had, pc.if_else(failed, "score", after), fate)
         reason = pc.if_else(failed, score_reason, reason)
         return {"had": had, "scored": scored, "fate": fate, "reason": reason, "split": split, "repeat": repeat}
@@ -179,6 +199,16 @@ def _score_columns(shards: Sequence[ShardFiles]) -> list[str]:
                     schema = pq.read_schema(file)
                 names |= {f.name: None for f in schema if f.name not in _NO_VALUES and _is_number(f.type)}
     return list(names)
+
+
+def _added_columns(shards: Sequence[ShardFiles]) -> list[str]:
+    """Names of the numbers that rules of selection added; every table of one selection has them."""
+    path = next((files.selection for files in shards if files.selection), None)
+    if path is None:
+        return []
+    with storage.open_input(path) as file:
+        schema = pq.read_schema(file)
+    return [field.name for field in schema if field.name not in SELECTION.names and _is_number(field.type)]
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -211,7 +241,7 @@ def _aligned(path: str, base: pa.Table, embeddings: bool) -> pa.Table:
     return table
 
 
-def _texts(table: pa.Table, name: str) -> Any:
+def texts(table: pa.Table, name: str) -> Any:
     """A column as text, one array; nulls where there is none. Bytes that are no UTF-8 are replaced."""
     if name not in table.column_names:
         return pa.nulls(table.num_rows, pa.string())

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mmdata.emit.report_moves import Moves, Span, moves_of, round_step
 from mmdata.emit.report_rows import Rows
+from mmdata.emit.report_rules import AppliedRule, Limit, limits_of
 
 BINS = 48
 CURVE_POINTS = 80
-MOVES = 4  # other values shown on each side of a threshold
 GRID_COLUMNS, GRID_ROWS = 44, 32
 _BECAME = ("kept", "lost", "waiting")
-_BY_THRESHOLD = "('filtered.score_low', 'filtered.score_high', 'filtered.threshold')"
 
 
 @dataclass(frozen=True)
@@ -31,26 +32,15 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Move:
-    """What another limit would do: rows that pass it, and rows kept (at most, where it lets more through)."""
-
-    limit: float
-    passing: int
-    kept: int
-    at_most: bool
-    is_now: bool
-
-
-@dataclass(frozen=True)
 class ScoreColumn:
-    """One column with a distribution; `moves` by `min` or `max`."""
+    """One column with a distribution, all its limits, and what moving those that hold for all rows would do."""
 
     name: str
     rows: int
     quantiles: tuple[float, float, float]
     bins: list[Bin]
-    limits: dict[str, float]
-    moves: dict[str, list[Move]]
+    limits: list[Limit]
+    moves: list[Moves]
 
 
 @dataclass(frozen=True)
@@ -67,21 +57,23 @@ class Curve:
     swapped_dropped: float | None
 
 
-def score_columns(rows: Rows, thresholds: dict[str, dict[str, float]]) -> list[ScoreColumn]:
+def score_columns(rows: Rows, rules: Sequence[AppliedRule]) -> list[ScoreColumn]:
     """Every score and every other column that a threshold stands on, where any row has a value."""
-    found = (_score_column(rows, name, thresholds.get(name, {})) for name in rows.values)
+    limits = limits_of(rules)
+    names = dict.fromkeys([*rows.scores, *rows.added, *(limit.column for limit in limits)])
+    found = (_score_column(rows, name, [each for each in limits if each.column == name], rules) for name in names)
     return [column for column in found if column is not None]
 
 
-def _score_column(rows: Rows, name: str, limits: dict[str, float]) -> ScoreColumn | None:
+def _score_column(rows: Rows, name: str, limits: list[Limit], rules: Sequence[AppliedRule]) -> ScoreColumn | None:
     v = rows.column(name)
-    (number, low, high, p10, p50, p90), *_ = rows.ask(
-        f"SELECT count(*), min({v}), max({v}),"
-        f" quantile_disc({v}, 0.1), quantile_disc({v}, 0.5), quantile_disc({v}, 0.9) FROM rows WHERE isfinite({v})"
+    (number, low, high, p10, p50, p90, whole), *_ = rows.ask(
+        f"SELECT count(*), min({v}), max({v}), quantile_disc({v}, 0.1), quantile_disc({v}, 0.5),"
+        f" quantile_disc({v}, 0.9), bool_and({v} = floor({v})) FROM rows WHERE isfinite({v})"
     )
     if not number:
         return None
-    edges = _edges(low, high, BINS)
+    edges = _edges(low, high, BINS, 1.0 if whole else 0.0)
     counted: dict[tuple[int, str], int] = {}
     for place, fate, count in rows.ask(
         f"SELECT least(greatest(floor(({v} - ?) / ?), 0), ?)::INT, fate, count(*) FROM rows WHERE isfinite({v})"
@@ -93,46 +85,21 @@ def _score_column(rows: Rows, name: str, limits: dict[str, float]) -> ScoreColum
     bins = [
         Bin(edges[i], edges[i + 1], *(counted.get((i, became), 0) for became in _BECAME)) for i in range(len(edges) - 1)
     ]
-    step = _round_step((high - low) / 40)
-    moves = {side: _moves(rows, v, side, limit, step) for side, limit in limits.items() if side in ("min", "max")}
-    return ScoreColumn(name, number, (p10, p50, p90), bins, limits, moves)
+    span = Span(low, high, max(round_step((high - low) / 40), 1.0 if whole else 0.0))
+    tables = [moves_of(rows, limit, span, rules) for limit in limits if limit.value is not None and not limit.group]
+    return ScoreColumn(name, number, (p10, p50, p90), bins, limits, [table for table in tables if table.moves])
 
 
-def _edges(low: float, high: float, bins: int) -> list[float]:
-    """Round edges that cover low to high."""
-    step = _round_step((high - low) / bins)
+def _edges(low: float, high: float, bins: int, least: float) -> list[float]:
+    """Round edges that cover low to high, at least `least` apart."""
+    step = max(round_step((high - low) / bins), least)
     first = math.floor(low / step)
     return [(first + i) * step for i in range(math.floor(high / step) - first + 2)]
 
 
-def _round_step(raw: float) -> float:
-    """The next round number: 1, 2, 2.5, 3, 4 or 5 times a power of ten."""
-    if raw <= 0 or not math.isfinite(raw):
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next(factor * power for factor in (1, 2, 2.5, 3, 4, 5, 10) if factor * power >= raw * 0.999)
-
-
-def _moves(rows: Rows, v: str, side: str, limit: float, step: float) -> list[Move]:
-    """Kept is exact where the limit gets stricter; looser, rules after the threshold may still drop some."""
-    sign, passes = (1.0, ">=") if side == "min" else (-1.0, "<=")
-    values = [round(limit + sign * i * step, 10) for i in range(-MOVES, MOVES + 1)]
-    parts = ", ".join(
-        f"count_if({v} {passes} {value!r}),"
-        f" count_if({v} {passes} {value!r} AND (fate = 'kept' OR fate = 'select' AND reason IN {_BY_THRESHOLD}"
-        f" AND NOT {v} {passes} {limit!r}))"
-        for value in values
-    )
-    (counts,) = rows.ask(f"SELECT {parts} FROM rows WHERE isfinite({v})")
-    return [
-        Move(value, counts[2 * i], counts[2 * i + 1], sign * value < sign * limit, value == limit)
-        for i, value in enumerate(values)
-    ]
-
-
-def planted_curve(rows: Rows, thresholds: dict[str, dict[str, float]]) -> Curve | None:
+def planted_curve(rows: Rows, limits: Sequence[Limit]) -> Curve | None:
     """How well the first score tells planted `swapped` captions from `right` ones; None where none are planted."""
-    name = primary_column(rows, thresholds)
+    name = primary_column(rows, limits)
     if name is None:
         return None
     v = rows.column(name)
@@ -148,7 +115,8 @@ def planted_curve(rows: Rows, thresholds: dict[str, dict[str, float]]) -> Curve 
     )
     if not right or not swapped:
         return None
-    limit = thresholds.get(name, {}).get("min")
+    mine = (each.value for each in limits if (each.column, each.side, each.group) == (name, "min", ""))
+    limit = next((bound for bound in mine if bound is not None), None)
     values = [low + (high - low) * i / (CURVE_POINTS - 1) for i in range(CURVE_POINTS)]
     values += [limit] if limit is not None else []
     parts = ", ".join(f"count_if(NOT wrong AND value >= {x!r}), count_if(wrong AND value < {x!r})" for x in values)
@@ -159,9 +127,10 @@ def planted_curve(rows: Rows, thresholds: dict[str, dict[str, float]]) -> Curve 
     return Curve(name, right, swapped, auc, points, limit, now[1] if now else None, now[2] if now else None)
 
 
-def primary_column(rows: Rows, thresholds: dict[str, dict[str, float]]) -> str | None:
+def primary_column(rows: Rows, limits: Sequence[Limit]) -> str | None:
     """The score the page is ordered by: the first with a threshold, else the first there is."""
-    return next((name for name in rows.scores if name in thresholds), rows.scores[0] if rows.scores else None)
+    limited = {limit.column for limit in limits}
+    return next((name for name in rows.scores if name in limited), rows.scores[0] if rows.scores else None)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ def size(number: float) -> str:
     raise AssertionError("the last unit takes any number")
 
 
+def amount(number: float) -> str:
+    """Samples, tokens or hours: whole numbers as they are, others with three digits."""
+    return f"{number:,.0f}" if number == round(number) or number >= 1000 else f"{number:.3g}"
+
+
 def seconds(number: float) -> str:
     """`0.42 s`, `3 min 20 s`, `5 h 12 min`."""
     if number < 60:

@@ -25,7 +25,7 @@ TAKEN = {  # names in the final files that are ours or img2dataset's: an own col
 
 
 _FIXED = {*ledger.COMMON.names, *(name for schema in ledger.BY_MODALITY.values() for name in schema.names)}
-_NOT_FOR_SCORES = {*TAKEN, *MEDIA_COLUMNS, *ledger.RESERVED}
+_NOT_FOR_SCORES = {*TAKEN, *MEDIA_COLUMNS, *ledger.RESERVED, "row_group"}
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,21 @@ class WindowRows:
     """Kept rows of one modality of a window, in the order of the staged shards.
 
     rows: the ledger's columns, and shard (number), repeat, split. annotations: what stages added. scores: number and
-    text columns. own: the source's own columns. All but `rows` have the key as their first column.
+    text columns, and after them what rules added. own: the source's own columns. All but `rows` have the key as their
+    first column. added: names of those of `scores` that are from rules.
     """
 
     rows: pa.Table
     annotations: pa.Table
     scores: pa.Table
     own: pa.Table
+    added: tuple[str, ...] = ()
 
     def take(self, places: Sequence[int]) -> WindowRows:
         """The rows at these places, in this order."""
         chosen = pa.array(places, pa.int64())
-        return WindowRows(*(table.take(chosen) for table in (self.rows, self.annotations, self.scores, self.own)))
+        taken = [table.take(chosen) for table in (self.rows, self.annotations, self.scores, self.own)]
+        return WindowRows(*taken, self.added)
 
     def copies(self, output: Output, seed: int) -> list[tuple[str, int]]:
         """Key in the dataset and place of every sample of an output, shuffled by a seeded hash of the key."""
@@ -92,6 +95,7 @@ def _joined(job: WindowJob, modality: str, parts: Sequence[WindowRows]) -> Windo
         _concat([_typed(part.annotations, annotations) for part in parts]),
         _concat([part.scores for part in parts]),
         _concat([_typed(part.own, own) for part in parts]),
+        parts[0].added,
     )
 
 
@@ -108,12 +112,13 @@ def _typed(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
 
 
 def _read_shard(job: WindowJob, shard: StagedShard) -> WindowRows:
-    chosen = ledger.read(shard.selection, ["key", "keep", "repeat", "split"])
-    keep = chosen["keep"]
     table = ledger.read(shard.ledger)
+    by_rules = job.added_schema(ledger.modality_of(table.schema))
+    chosen = ledger.read(shard.selection, ["key", "keep", "repeat", "split", *by_rules.names])
+    keep = chosen["keep"]
     _check_aligned(shard.selection, table["key"], chosen["key"])
     known = {name for names in job.annotations.values() for name in names}
-    added = [name for name in table.column_names if name in known]
+    noted = [name for name in table.column_names if name in known]
     ours = [name for name in table.column_names if name in _FIXED]
     own = [name for name in table.column_names if name not in ledger.RESERVED]
     rows = table.select(ours).filter(keep)
@@ -129,10 +134,14 @@ def _read_shard(job: WindowJob, shard: StagedShard) -> WindowRows:
             free = field.name not in scores and field.name not in _NOT_FOR_SCORES
             values = scored[field.name].filter(keep).cast(field.type)
             scores[field.name if free else f"{scorer}_{field.name}"] = values
+    added = {}
+    for field in by_rules:
+        free = field.name not in scores and field.name not in _NOT_FOR_SCORES
+        added[field.name if free else f"select_{field.name}"] = chosen[field.name].filter(keep).cast(field.type)
     # A table without columns forgets how many rows it has, so the key is in all of them.
     key = {"key": rows["key"]}
-    annotated, owned = (table.select(names).filter(keep).add_column(0, "key", rows["key"]) for names in (added, own))
-    return WindowRows(rows, annotated, pa.table({**key, **scores}), owned)
+    annotated, owned = (table.select(names).filter(keep).add_column(0, "key", rows["key"]) for names in (noted, own))
+    return WindowRows(rows, annotated, pa.table({**key, **scores, **added}), owned, tuple(added))
 
 
 def _check_aligned(path: str, keys: pa.ChunkedArray, theirs: pa.ChunkedArray) -> None:

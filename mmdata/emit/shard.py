@@ -74,6 +74,13 @@ class Shard:
             return self._messages[row]
         return messages.about(self.layout.said, self.caption(row))
 
+    def conversations(self, start: int, length: int) -> pa.Array:
+        """The conversations of some rows as a column."""
+        rows = range(start, start + length)
+        if self.layout.is_document:
+            return pa.array([self.conversation(row) for row in rows], messages.ARROW)
+        return messages.about_all(self.layout.said, [self.caption(row) for row in rows])
+
     def text(self, row: int) -> str:
         """All text to learn from: the part `txt`, and what the index counts."""
         if self.layout.is_document and self._messages[row]:

@@ -147,7 +147,8 @@ class _StagedParts:
                 path = storage.local_copy(shard.staged, self._scratch)
                 if storage.is_remote(shard.staged):
                     stack.callback(path.unlink)
-                file = stack.enter_context(path.open("rb"))
+                # A buffer would be filled anew for every header.
+                file = stack.enter_context(path.open("rb", buffering=0))
                 places: dict[str, list[tuple[str, int, int]]] = {}
                 for member in members(file, shard.staged):
                     if member.part not in WRITTEN_PARTS:

@@ -107,11 +107,16 @@ def resolve(pipeline: Pipeline) -> Resolved:
         raise ConfigError(
             f"{pipeline.path}: score: a scorer may stand there once; give the second a pipeline of its own"
         )
-    rules = [_make(RULES, entry, "rule", folder) for entry in pipeline.select]
+    rules = rules_of(pipeline)
     check_order(pipeline, stages, list(scorers.values()))
     check_documents(pipeline, sources, stages)
     fetch = replace(pipeline.fetch, hash_blocklist=absolute(pipeline.fetch.hash_blocklist, folder))
     return Resolved(sources, stages, scorers, rules, fetch)
+
+
+def rules_of(pipeline: Pipeline) -> list[Rule]:
+    """The rules of selection alone, without importing a stage. Raises ConfigError for the first one that is wrong."""
+    return [_make(RULES, entry, "rule", pipeline.folder) for entry in pipeline.select]
 
 
 def check_order(pipeline: Pipeline, stages: Iterable[Stage], scorers: Iterable[Stage]) -> None:

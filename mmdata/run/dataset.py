@@ -140,8 +140,15 @@ def emit_part(driver: Driver, selection: Selection, dataset: str) -> tuple[Versi
     part = EMIT_PREFIX + config_hash
     log = CommitLog(driver.run, part)
     log.roll_forward(version.dataset)
-    options, stages = driver.pipeline.emit, driver.resolved.stages
-    jobs = plan_windows(selection.shards, selection.counts, options, seed=driver.pipeline.seed, stages=stages)
+    options, resolved = driver.pipeline.emit, driver.resolved
+    jobs = plan_windows(
+        selection.shards,
+        selection.counts,
+        options,
+        seed=driver.pipeline.seed,
+        stages=resolved.stages,
+        rules=resolved.rules,
+    )
     pending = [job for job in jobs if job.window not in log.commits]
     driver.progress.start("emit", len(jobs), selection.counts.num_kept, counts_of(log), len(log.commits))
     storage.remove(folder.attempts)

@@ -215,8 +215,9 @@ def _through(batch: list[Sample], stages: list[Stage], sandbox: Sandbox | None, 
             done += samples
             for name, value in took.items():
                 seconds[name] = seconds.get(name, 0.0) + value
-    for stage in stages:
-        counters.stage(stage.name, done, seconds.get(stage.name, 0.0))
+    for stage in stages:  # of a shard; what passes a stage by is not its work
+        taken = [sample for sample in done if sample.columns.get("modality") in stage.modalities]
+        counters.stage(stage.name, taken, seconds.get(stage.name, 0.0))
     return done + rest
 
 

@@ -1,17 +1,22 @@
-"""The report part of a run: what the page is made from, and whether the one that is there still holds."""
+"""The report part of a run: what its page and the dataset's are made from, and whether those there still hold."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import orjson
 import yaml
 
 from mmdata.counters import Counters
 from mmdata.emit.report import ReportInput, ShardFiles, write_report
+from mmdata.emit.report_rules import applied
 from mmdata.run.dataset import Selection
 from mmdata.run.driver import Driver
 from mmdata.run.removals import Removals
 from mmdata.shards import storage
+from mmdata.shards.folders import DatasetFolder
 
 
 def report_part(
@@ -22,36 +27,44 @@ def report_part(
     counters: Counters,
     scores: dict[str, Counters],
 ) -> None:
-    """Write the run's page, unless the one there shows this dataset already."""
-    if _shows(driver.run.report, digest):
+    """Write the run's page and the one that goes with the dataset, unless those there show this dataset already."""
+    of_dataset = DatasetFolder(dataset).report if dataset else ""
+    if all(_shows(path, [digest, selection.key]) for path in (driver.run.report, of_dataset) if path):
         return
     pipeline = driver.pipeline
     removals = Removals.of(driver.run)
-    shards = [ShardFiles(s.shard, s.ledger, dict(s.scores), s.selection, s.staged) for s in selection.shards]
-    thresholds = {
-        column: {bound: float(limits[bound]) for bound in ("min", "max") if isinstance(limits.get(bound), int | float)}
-        for entry in pipeline.select
-        if entry.name == "thresholds"
-        for column, limits in entry.options.items()
-    }
-    given = ReportInput(
+    rules = [*((rule.name, {}) for rule in driver.removed), *((entry.name, entry.options) for entry in pipeline.select)]
+    of_run = ReportInput(
         name=pipeline.name,
         dataset=Path(dataset).name if dataset else None,
         digest=digest or None,
-        shards=shards,
+        selection=selection.key,
+        shards=[ShardFiles(s.shard, s.ledger, dict(s.scores), s.selection, s.staged) for s in selection.shards],
         counters=counters,
         score_counters=scores,
-        thresholds=thresholds,
+        rules=applied(rules, selection.counts.rules),
         config_yaml=yaml.safe_dump(pipeline.to_yaml(), sort_keys=False, allow_unicode=True),
         notes=pipeline.notes,
         removed=removals.ledger_mask if removals else None,
+        written=_written(dataset) if dataset else {},
     )
-    write_report(given, driver.run.report)
+    write_report(of_run, driver.run.report, of_dataset)
 
 
-def _shows(report: str, digest: str) -> bool:
-    """True where the page is there and is of the dataset with this digest."""
+def _shows(report: str, names: Sequence[str]) -> bool:
+    """True where the page is there and has the digest of this dataset and the name of this selection.
+
+    The digest alone will not do: what is removed may be shown on the page and be in no dataset.
+    """
     try:
-        return digest.encode() in storage.read_bytes(report)
+        page = storage.read_bytes(report)
     except FileNotFoundError:
         return False
+    return all(name.encode() in page for name in names)
+
+
+def _written(dataset: str) -> Mapping[str, Any]:
+    """By modality and split, samples, shards and bytes of a dataset."""
+    tree = orjson.loads(storage.read_bytes(DatasetFolder(dataset).manifest))
+    found: Mapping[str, Any] = tree["samples"]
+    return found

@@ -14,9 +14,9 @@ import yaml
 from mmdata.config import Entry, Pipeline, load
 from mmdata.errors import ConfigError
 from mmdata.options import nearest
-from mmdata.run.catalog import RULES, resolve
+from mmdata.run.catalog import RULES, rules_of
 from mmdata.run.pipeline import Places, default_places
-from mmdata.run.removals import rules_of
+from mmdata.run.removals import rules_of as removal_rules_of
 from mmdata.select.rules import Rule
 from mmdata.select.tables import ShardTables
 from mmdata.select.what_if import Edge, EdgeSample, Outcome, what_if
@@ -55,7 +55,7 @@ def answer(path: str, overrides: Sequence[str], places: Places, question_text: s
     run = RunFolder(default_places(pipeline, places).run)
     tables = _tables(pipeline, run)
     variants, edges, before = _variants(pipeline, question)
-    before = [*rules_of(run), *before]
+    before = [*removal_rules_of(run), *before]
     with tempfile.TemporaryDirectory() as scratch:
         outcomes = what_if(tables, before, variants, edges, seed=pipeline.seed, scratch=Path(scratch) / "select")
     yield from _lines(pipeline, question, outcomes)
@@ -106,7 +106,7 @@ def _variants(pipeline: Pipeline, question: Question) -> tuple[dict[str, list[Ru
             node = node.setdefault(step, {})
         node[path[-1]] = value
         entries[question.index] = replace(entry, options=options)
-        rules = resolve(replace(pipeline, select=entries)).rules
+        rules = rules_of(replace(pipeline, select=entries))
         label = str(value)
         variants[label] = rules[question.index :]
         if question.column and isinstance(value, (int, float)):

@@ -38,7 +38,8 @@ class Dedup:
 
     by: raw bytes (sha256), link (url), caption (case and white space aside), caption_hash; phash or caption_simhash
     (`distance` bits); embedding (`cosine`). What is dropped is near the row that is kept, never near by way of a third.
-    keep_best: column whose greatest value is kept; without it, and between equals, the first key in order.
+    keep_best: column whose greatest value is kept, for instance clip_similarity or original_width_px. Without it, and
+    between equals, the first key is: of the source whose name comes first, the first row.
     distance: bits, 4 unless given. Beyond 6, pictures are the same only where their embeddings have this cosine too.
     embedding: column of a scorer. against: a run or dataset folder, or Parquet: rows that are in it are dropped, and
     nothing else is. action: `group` records groups and drops nothing; a split never parts them.

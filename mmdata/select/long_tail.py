@@ -56,7 +56,7 @@ class LongTail:
 
     def apply(self, work: Workspace) -> None:
         work.db.execute(
-            f"CREATE OR REPLACE TEMP TABLE spoken AS SELECT {ID}, {_terms_sql('caption')} AS words FROM kept"
+            f"CREATE OR REPLACE TEMP TABLE spoken AS SELECT {ID}, {terms_sql('caption')} AS words FROM kept"
         )
         self._match(work)
         work.db.execute("DROP TABLE spoken")
@@ -97,8 +97,8 @@ class LongTail:
         with work.registered("lines", pa.table({"line": pa.array(read_lines(self.concepts), pa.string())})):
             work.db.execute(
                 "CREATE OR REPLACE TEMP TABLE known AS SELECT row_number() OVER (ORDER BY text) AS concept, text, "
-                f"len FROM (SELECT DISTINCT array_to_string({_terms_sql('line')}, ' ') AS text, "
-                f"len({_terms_sql('line')}) AS len FROM lines) WHERE len BETWEEN 1 AND {_MOST_WORDS}"
+                f"len FROM (SELECT DISTINCT array_to_string({terms_sql('line')}, ' ') AS text, "
+                f"len({terms_sql('line')}) AS len FROM lines) WHERE len BETWEEN 1 AND {_MOST_WORDS}"
             )
         lengths = [row[0] for row in work.db.execute("SELECT DISTINCT len FROM known ORDER BY len").fetchall()]
         if not lengths:
@@ -137,7 +137,8 @@ class LongTail:
         work.db.execute("DROP TABLE tail")
 
 
-def _terms_sql(text_sql: str) -> str:
+def terms_sql(text_sql: str) -> str:
+    """SQL for the words of a text in small letters, without punctuation; Chinese, Japanese, Korean sign by sign."""
     return f"regexp_extract_all(lower({text_sql}), {literal(_TERM)})"
 
 

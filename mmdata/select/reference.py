@@ -40,22 +40,20 @@ class Reference:
 
     def drop_same(self, work: Workspace, same: Identity) -> None:
         """Drop the kept rows with an identity that the dataset has."""
-        files, column = self._files(same.column)
-        open_storages(work.db, files)
-        sources = ", ".join(literal(file) for file in files)
+        table, column = self._table(work, same.column)
+        (known,) = work.db.execute(f"SELECT count({column}) FROM {table}").fetchone()
+        self._check_filled(known, column)
         work.drop(
             f"SELECT {ID}, {literal(Reason.LEAKAGE.value)} AS reason, {literal(self.path)} AS detail FROM kept "
-            f"WHERE {quoted(same.name)} IN (SELECT {same.sql(quoted(column))} "
-            f"FROM read_parquet([{sources}], union_by_name = true) WHERE {quoted(column)} IS NOT NULL)"
+            f"WHERE {quoted(same.name)} IN (SELECT {same.sql(column)} FROM {table} WHERE {column} IS NOT NULL)"
         )
 
     def numbers(self, work: Workspace, column: str) -> NDArray[np.uint64]:
         """All values of a column of 64-bit hashes."""
-        files, name = self._files(column)
-        open_storages(work.db, files)
-        sources = ", ".join(literal(file) for file in files)
-        query = f"SELECT {quoted(name)}::UBIGINT AS h FROM read_parquet([{sources}], union_by_name = true)"
+        table, name = self._table(work, column)
+        query = f"SELECT {name}::UBIGINT AS h FROM {table}"
         found = work.db.execute(f"SELECT h FROM ({query}) WHERE h IS NOT NULL").fetchnumpy()["h"]
+        self._check_filled(len(found), name)
         return np.ascontiguousarray(found)
 
     def vectors(self, column: str) -> NDArray[np.float16]:
@@ -70,6 +68,17 @@ class Reference:
         if len({part.shape[1] for part in parts}) > 1:
             raise ConfigError(f"{self.path}: {column}: found embeddings of several widths")
         return np.concatenate(parts) if parts else np.empty((0, 0), np.float16)
+
+    def _table(self, work: Workspace, column: str) -> tuple[str, str]:
+        """The files that have the column as a table in SQL, and its name there."""
+        files, name = self._files(column)
+        open_storages(work.db, files)
+        return f"read_parquet([{', '.join(map(literal, files))}], union_by_name = true)", quoted(name)
+
+    def _check_filled(self, values: int, name: str) -> None:
+        """Raise ConfigError where a column is there and never filled: that nothing leaks could not be told from it."""
+        if not values:
+            raise ConfigError(f"{self.path}: column {name} is empty in every row, so there is nothing to compare by")
 
     def _files(self, column: str) -> tuple[list[str], str]:
         """The files that have the column, and its name there. Raises ConfigError where none has it."""

@@ -114,6 +114,10 @@ class DatasetFolder:
     def card(self) -> str:
         return join(self.root, "README.md")
 
+    @property
+    def report(self) -> str:
+        return join(self.root, "report.html")
+
     def path(self, relative: str) -> str:
         return join(self.root, relative)
 

@@ -19,6 +19,13 @@ _NAME_BYTES = 100
 _SIZE_LIMIT_BYTES = 8**11
 _END = bytes(2 * BLOCK_BYTES)
 _OWNER = b"mmdata"
+_ZEROS = bytes(BLOCK_BYTES)
+# A header is its name, then the size, then its checksum, with these between and after them.
+_MODE_UID_GID = b"0000444\0" + b"0000000\0" * 2
+_MTIME = b"\0" + b"00000000000\0"  # 0: the same bytes at any time
+_REST = b"0" + bytes(100) + b"ustar\x0000" + _OWNER.ljust(32, b"\0") * 2 + b"0000000\0" * 2 + bytes(167)
+_CHECKSUM = sum(_MODE_UID_GID) + sum(_MTIME) + 8 * ord(" ") + sum(_REST)
+_JOINED_BYTES = 64 << 10  # what is larger is written by itself instead of being copied once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +48,25 @@ class TarWriter:
 
     def add(self, key: str, parts: Mapping[str, bytes]) -> dict[str, tuple[int, int]]:
         """Append one sample, its parts sorted by extension; returns offset and size of each part's bytes."""
-        headers = {part: _header(f"{key}.{part}", len(parts[part])) for part in sorted(parts)}
-        places = {}
-        for part, header in headers.items():
+        places: dict[str, tuple[int, int]] = {}
+        pieces: list[bytes] = []
+        end = self.size_bytes
+        for part in sorted(parts):
             data = parts[part]
-            places[part] = (self.size_bytes + BLOCK_BYTES, len(data))
-            self._write(header)
-            self._write(data)
-            self._write(bytes(-len(data) % BLOCK_BYTES))
+            size = len(data)
+            pieces += (_header(f"{key}.{part}", size), data, _ZEROS[: -size % BLOCK_BYTES])
+            places[part] = (end + BLOCK_BYTES, size)
+            end += BLOCK_BYTES + size + -size % BLOCK_BYTES
+        # Nothing is written before every header is known to be good.
+        small: list[bytes] = []
+        for piece in pieces:
+            if len(piece) > _JOINED_BYTES:
+                self._write(b"".join(small))
+                self._write(piece)
+                small.clear()
+            else:
+                small.append(piece)
+        self._write(b"".join(small))
         return places
 
     def close(self) -> tuple[int, str]:
@@ -70,17 +88,9 @@ def _header(name: str, size: int) -> bytes:
         raise ShardError(f"{name}: {len(encoded)} bytes, a tar member name may have {_NAME_BYTES}")
     if size >= _SIZE_LIMIT_BYTES:
         raise ShardError(f"{name}: {size} bytes, a tar member may have {_SIZE_LIMIT_BYTES - 1}")
-    fields = (
-        encoded.ljust(_NAME_BYTES, b"\0")
-        + b"0000444\0"
-        + b"0000000\0"
-        + b"0000000\0"  # mode, uid, gid
-        + b"%011o\0" % size
-        + b"00000000000\0"  # mtime 0: the same bytes at any time
-    )
-    rest = b"0" + bytes(100) + b"ustar\x0000" + _OWNER.ljust(32, b"\0") * 2 + b"0000000\0" * 2 + bytes(167)
-    checksum = sum(fields) + sum(rest) + 8 * ord(" ")
-    return fields + b"%06o\0 " % checksum + rest
+    digits = b"%011o" % size
+    checksum = b"%06o\0 " % (_CHECKSUM + sum(encoded) + sum(digits))
+    return b"".join((encoded.ljust(_NAME_BYTES, b"\0"), _MODE_UID_GID, digits, _MTIME, checksum, _REST))
 
 
 def members(file: BinaryIO, name: str) -> Iterator[Member]:

@@ -6,6 +6,7 @@ Cost falls from the square of the pack to the sum of the squares of its samples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -17,12 +18,12 @@ from mmdata.errors import ConfigError
 NAME = "documents"
 
 
-def register() -> None:
-    """Make `attn_implementation="documents"` known to transformers."""
+def register(function: Callable[..., Any] | None = None) -> None:
+    """Make `attn_implementation="documents"` known to transformers, as `function` in place of `attend` where given."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
-    AttentionInterface.register(NAME, attend)
+    AttentionInterface.register(NAME, function or attend)
     AttentionMaskInterface.register(NAME, _mask)
 
 
@@ -64,17 +65,11 @@ def attend(
             "llm.attention: found documents, but this model has sliding windows, soft caps or sinks; use eager"
         )
     grouped = query_BHTD.shape[1] != key_BHTD.shape[1]
-    ends = bounds.tolist()
+    lengths = [end - start for start, end in pairwise(bounds.tolist())]
+    # Split, not sliced: the gradient of each slice would be as large as the whole pack.
+    samples = zip(*(states.split(lengths, dim=2) for states in (query_BHTD, key_BHTD, value_BHTD)), strict=True)
     parts = [
-        scaled_dot_product_attention(
-            query_BHTD[:, :, start:end],
-            key_BHTD[:, :, start:end],
-            value_BHTD[:, :, start:end],
-            dropout_p=dropout,
-            scale=scaling,
-            is_causal=True,
-            enable_gqa=grouped,
-        )
-        for start, end in pairwise(ends)
+        scaled_dot_product_attention(*sample, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped)
+        for sample in samples
     ]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO, TypedDict
+from collections.abc import Iterator
+from typing import Any, TypedDict
 
 import cv2
 import numpy as np
@@ -27,9 +27,11 @@ from mmdata.sample import IMAGE_PARTS
 from mmdata.shards import ledger, storage
 from mmdata.shards.folders import DatasetFolder, shard_number
 from mmdata.train.media import decode_HWC, fit_HWC
+from mmdata.train.places import Places, read_parts, row_order
 
 _log = logging.getLogger(__name__)
 _INDEX_COLUMNS = ("key", "parts", "row_group", "row")
+_READ = (*IMAGE_PARTS, "txt")
 
 
 class ImageTextBatch(TypedDict):
@@ -131,16 +133,13 @@ class ImageTextDataset(IterableDataset[ImageTextBatch]):
         position = 0  # of the shard's first sample in the common order
         for shard in self._shards(rng):
             path = self._folder.path(DatasetFolder.index(self.modality, self.split, shard))
-            index = ledger.read(path, _INDEX_COLUMNS).to_pylist()
-            order = _order(index, rng if self.shuffle else None)
-            mine = [index[row] for row in order[(reader - position) % readers :: readers]]
-            position += len(index)
-            if mine and mine[0]["parts"] is not None:
-                yield from _from_tar(self._folder.path(DatasetFolder.tar(self.modality, self.split, shard)), mine)
-            elif mine:
-                yield from _from_parquet(
-                    self._folder.path(DatasetFolder.parquet(self.modality, self.split, shard)), mine
-                )
+            places = Places(ledger.read(path, _INDEX_COLUMNS))
+            mine = row_order(places, rng if self.shuffle else None)[(reader - position) % readers :: readers]
+            position += len(places)
+            if not mine:
+                continue
+            read, folder = (_from_tar, DatasetFolder.tar) if places.is_tar else (_from_parquet, DatasetFolder.parquet)
+            yield from read(self._folder.path(folder(self.modality, self.split, shard)), places, mine)
 
     def _shards(self, rng: np.random.Generator) -> list[int]:
         folder = self._folder.path(f"index/{self.modality}/{self.split}")
@@ -166,43 +165,28 @@ def _manifest(folder: DatasetFolder) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _order(index: list[dict[str, Any]], rng: np.random.Generator | None) -> list[int]:
-    """Rows of a shard in the order they are read; one row group after the other, so that one at a time is held."""
-    if rng is None:
-        return list(range(len(index)))
-    shuffled = [int(row) for row in rng.permutation(len(index))]
-    if index and index[0]["parts"] is None:
-        turns = rng.permutation(1 + max(row["row_group"] for row in index))
-        shuffled.sort(key=lambda row: turns[index[row]["row_group"]])
-    return shuffled
-
-
-def _from_tar(path: str, rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, bytes]]:
+def _from_tar(path: str, places: Places, rows: list[int]) -> Iterator[tuple[str, str, str, bytes]]:
     with storage.open_input(path) as file:
         for row in rows:
-            places = {place["part"]: place for place in row["parts"]}
-            part = next((name for name in IMAGE_PARTS if name in places), None)
+            parts = [part for part in places.parts(row) if part[0] in _READ]
+            part = next((name for name in IMAGE_PARTS if any(name == there for there, _, _ in parts)), None)
             if part is None:
-                raise DamageError(f"{path}: {row['key']} has no picture; run `mmdata verify`")
-            caption = _bytes_at(file, places["txt"], path) if "txt" in places else b""
-            yield row["key"], caption.decode("utf-8", "replace"), part, _bytes_at(file, places[part], path)
+                raise DamageError(f"{path}: {places.keys[row]} has no picture; run `mmdata verify`")
+            try:
+                read = read_parts(file, parts)
+            except EOFError:
+                raise DamageError(f"{path}: ends within {places.keys[row]}; run `mmdata verify`") from None
+            yield places.keys[row], read.get("txt", b"").decode("utf-8", "replace"), part, read[part]
 
 
-def _bytes_at(file: BinaryIO, place: Mapping[str, Any], path: str) -> bytes:
-    file.seek(place["offset"])
-    data = file.read(place["size"])
-    if len(data) != place["size"]:
-        raise DamageError(f"{path}: ends before byte {place['offset'] + place['size']}; run `mmdata verify`")
-    return data
-
-
-def _from_parquet(path: str, rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, bytes]]:
+def _from_parquet(path: str, places: Places, rows: list[int]) -> Iterator[tuple[str, str, str, bytes]]:
     with storage.open_input(path) as source:
         file = pq.ParquetFile(source)
         group, held = -1, None
         for row in rows:
-            if held is None or row["row_group"] != group:
-                group = row["row_group"]
+            if held is None or places.row_groups[row] != group:
+                group = int(places.row_groups[row])
                 held = file.read_row_group(group, columns=["image", "caption"])
-            picture, caption = held["image"][row["row"]].as_py(), held["caption"][row["row"]].as_py()
-            yield row["key"], caption or "", picture["path"].rpartition(".")[2], picture["bytes"]
+            at = int(places.rows[row])
+            picture, caption = held["image"][at].as_py(), held["caption"][at].as_py()
+            yield places.keys[row], caption or "", picture["path"].rpartition(".")[2], picture["bytes"]

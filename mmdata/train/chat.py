@@ -21,7 +21,7 @@ PLACEHOLDER: dict[Kind, int] = {"image": -1, "video": -2, "audio": -3}
 _ROLES = ("system", "user", "assistant")
 _MARK = re.compile("\ue000(\\d+)\ue001")
 _TAG = re.compile("<(image|video|audio)>")
-_VICUNA_SYSTEM = (
+VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
@@ -104,7 +104,7 @@ class Chat:
         specials = {*tokenizer.all_special_tokens, *(str(token) for token in added.values() if token.special)}
         self._special = re.compile("|".join(re.escape(text) for text in sorted(specials, key=len, reverse=True)))
         habit = tokenizer("x").input_ids
-        self._begin = tokenizer.bos_token if habit and habit[0] == tokenizer.bos_token_id else ""
+        self.begin = tokenizer.bos_token if habit and habit[0] == tokenizer.bos_token_id else ""
         self._pieces: dict[tuple[str, ...], list[str]] = {}  # by roles; plain dicts, as a chat travels to workers
         self._tokens: dict[str, list[int]] = {}  # of control text
 
@@ -179,7 +179,7 @@ class Chat:
 
     def _plain_segments(self, turns: Sequence[Turn]) -> list[Segment]:
         """LLaVA's template for alignment: media, then the answer; what the user says is left out."""
-        segments = [Segment("control", self._begin)] if self._begin else []
+        segments = [Segment("control", self.begin)] if self.begin else []
         for turn in turns:
             learn = turn.role == "assistant"
             segments += [Segment(k, text, learn and k == "text") for k, text in turn.parts if learn or k in KINDS]
@@ -203,7 +203,7 @@ class Chat:
             case "vicuna":
                 eos = self.tokenizer.eos_token
                 forms = {"system": "{} ", "user": "USER: {} ", "assistant": "ASSISTANT: {}" + eos}
-                text = self._begin + ("" if roles[0] == "system" else _VICUNA_SYSTEM + " ")
+                text = self.begin + ("" if roles[0] == "system" else VICUNA_SYSTEM + " ")
                 text += "".join(forms[role].format(mark) for role, mark in zip(roles, marks, strict=True))
             case _:
                 text = self._own(roles, marks)
@@ -228,4 +228,10 @@ class Chat:
         return self._tokens[text]
 
     def _plain(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False).input_ids) if text else []
+        if not text:
+            return []
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is not None:
+            # What transformers does around this costs several times as much as a caption's tokens.
+            return list(backend.encode(text, add_special_tokens=False).ids)
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)

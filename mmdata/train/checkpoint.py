@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,11 @@ def trained(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach() for name, value in found.items()}
 
 
-def save(folder: Path, model: nn.Module, optimizer: dict[str, Any], state: State, keep: int) -> Path:
-    """Write a checkpoint and let go of all but the newest `keep`; a kill at any moment leaves the older ones whole."""
+def save(folder: Path, weights: Mapping[str, torch.Tensor], optimizer: dict[str, Any], state: State, keep: int) -> Path:
+    """Write a checkpoint and let go of all but the newest `keep`; a kill at any moment leaves the older ones whole.
+
+    weights: as `trained` gives them, on the CPU.
+    """
     from safetensors.torch import save_file
 
     target = folder / f"step-{state.step:06d}"
@@ -55,7 +59,7 @@ def save(folder: Path, model: nn.Module, optimizer: dict[str, Any], state: State
     temporary.mkdir(parents=True)
     with storage.storage_errors(str(target)):
         try:
-            save_file({k: v.cpu().contiguous() for k, v in trained(model).items()}, temporary / "model.safetensors")
+            save_file({name: value.contiguous() for name, value in weights.items()}, temporary / "model.safetensors")
             torch.save(optimizer, temporary / "optimizer.pt")
             (temporary / "state.json").write_text(json.dumps(asdict(state)) + "\n")
             for path in (*temporary.iterdir(), temporary):
@@ -136,7 +140,7 @@ def resolve(path: str) -> Path:
         return folder
     found = checkpoints(folder / "checkpoints")
     if not found:
-        raise ConfigError(f"init: {path}: neither a checkpoint nor a run folder with one")
+        raise ConfigError(f"{path}: neither a checkpoint nor a run folder with one")
     return found[-1]
 
 

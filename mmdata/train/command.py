@@ -46,31 +46,35 @@ class Stop:
 def start(path: str, overrides: Sequence[str], dry: bool, tell: Callable[[str], None]) -> int:
     """Train by a file, or only say what it would do; the exit code: 0, or 128 and the signal that stopped it.
 
-    Started by torchrun or Ray it is one of their processes, and the first one tells. Raises ConfigError and what
-    `engine.train` raises.
+    Started by torchrun it is one of its processes, and the first one tells. Raises ConfigError and what `engine.train`
+    raises.
     """
     config = load(path, overrides)
-    with _quiet_libraries():
-        if dry:
+    if dry:
+        with _quiet_libraries():
             tell(render(dry_run(config)))
-            return 0
-        return _train(config, tell)
+        return 0
+    return run(config, tell)
 
 
-def _train(config: TrainConfig, tell: Callable[[str], None]) -> int:
+def run(config: TrainConfig, tell: Callable[[str], None], asked: Callable[[], bool] | None = None) -> int:
+    """Be one process of a run, by the environment; its exit code. The first process tells.
+
+    asked: whether to stop; by signals to this process where left out.
+    """
     device = "cuda" if torch.cuda.is_available() and config.machine.device != "cpu" else "cpu"
-    with Dist.from_environment(device, config.machine.step_limit_s) as dist:
+    with _quiet_libraries(), Dist.from_environment(device, config.machine.step_limit_s) as dist:
         say = tell if dist.rank == 0 else lambda text: None
-        run = begin(config, dist)
-        done, steps = run.state.step, run.plan.num_steps
-        say(f"{run.prepared.folder}: {steps - done:,} of {steps:,} steps to do on {run.device}")
-        with Stop(say) as stop:
-            result = run.steps(stop, say)
+        begun = begin(config, dist)
+        done, steps = begun.state.step, begun.plan.num_steps
+        say(f"{begun.prepared.folder}: {steps - done:,} of {steps:,} steps to do on {begun.device}")
+        with Stop(say) if asked is None else contextlib.nullcontext(asked) as stop:
+            result = begun.steps(stop, say)
         is_done = result.steps == result.num_steps
         after = "" if is_done else "; the same command goes on from here"
         say(f"{result.folder}: {result.steps:,} of {result.num_steps:,} steps done{after}")
         # Another process may have been the one that was asked.
-        return 0 if is_done else 128 + (stop.signal or signal.SIGTERM)
+        return 0 if is_done else 128 + (getattr(stop, "signal", 0) or signal.SIGTERM)
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ from mmdata.train.sections import (
     OptimizerOptions,
     PlanOptions,
     ProjectorOptions,
+    WatchOptions,
 )
 from mmdata.yaml_file import read_yaml
 
@@ -55,6 +56,7 @@ class TrainConfig:
     augment: AugmentOptions
     optimizer: OptimizerOptions
     machine: MachineOptions
+    watch: WatchOptions
     hash: str = ""  # of everything that changes what is learned, paths as they are written
 
     def to_yaml(self, *roles: str) -> dict[str, Any]:
@@ -79,6 +81,7 @@ _SECTIONS: dict[str, Any] = {
     "augment": AugmentOptions,
     "optimizer": OptimizerOptions,
     "machine": MachineOptions,
+    "watch": WatchOptions,
 }
 _FINE_TUNING = {"llm": {"train": "full"}, "optimizer": {"lr_projector": 2e-5, "lr_llm": 2e-5}}
 _RECIPES: dict[str, dict[str, Any]] = {
@@ -139,7 +142,7 @@ def config_of(tree: Mapping[str, Any], path: Path) -> TrainConfig:
         **{name: build(cls, filled.get(name), f"{path}: {name}") for name, cls in _SECTIONS.items()},
     )
     _check(config)
-    values = {name: value for name, value in config.to_yaml("semantic").items() if name != "name"}
+    values = {name: value for name, value in config.to_yaml("semantic").items() if name not in ("name", "watch")}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     return replace(_placed(config, path.parent.absolute()), hash=digest)
 

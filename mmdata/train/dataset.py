@@ -46,7 +46,7 @@ class PackDataset(Dataset[Batch]):
         options, reader = self._loader.data[place.entry], self._loader.reader(place.entry)
         return {
             "step": asked.step,
-            "key": reader.index(place.shard)["key"][place.row].as_py(),
+            "key": reader.places(place.shard).keys[place.row],
             "dataset": options.dataset,
             "modality": options.modality,
             "split": options.split,

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.distributed as td
-from torch import nn
 
 from mmdata.errors import MmdataError
 
@@ -51,18 +50,6 @@ class Dist:
         finally:
             if begun_here:
                 td.destroy_process_group()
-
-    def sharing(self, model: nn.Module) -> nn.Module:
-        """The model, wrapped so that backward gives the mean of all processes' gradients."""
-        if self.world_size == 1:
-            return model
-        from torch.nn.parallel import DistributedDataParallel
-
-        return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
-
-    def apart(self, model: Any) -> Any:
-        """A context in which gradients of a model given by `sharing` stay with each process."""
-        return model.no_sync() if self.world_size > 1 else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,18 @@ import yaml
 
 from mmdata.errors import BudgetError, ChangedError, MmdataError
 from mmdata.shards import storage
-from mmdata.train import checkpoint, journal, objectives, watch
+from mmdata.train import checkpoint, flops, journal, objectives, watch
+from mmdata.train.blocks import compile_blocks
+from mmdata.train.boards import Boards
 from mmdata.train.collate import Batch
 from mmdata.train.config import TrainConfig
 from mmdata.train.dataset import batches
-from mmdata.train.device import computing, device_of, narrow
+from mmdata.train.device import DTYPES, computing, device_of, narrow
 from mmdata.train.dist import Dist
 from mmdata.train.model import MultimodalLM, load_llm
 from mmdata.train.optimizer import Optimizer
 from mmdata.train.prepared import Prepared, blank_id, prepare
+from mmdata.train.sharing import share, whole
 
 _log = logging.getLogger(__name__)
 _MANY_BAD = 20
@@ -73,7 +76,8 @@ def begin(config: TrainConfig, dist: Dist) -> Run:
             prepared = prepare(config)
     with dist.together():
         # The first one has measured all samples; the others read what it found.
-        return Run(prepared or prepare(config), dist)
+        prepared = prepared or prepare(config)
+    return Run(prepared, dist)
 
 
 class Run:
@@ -83,24 +87,30 @@ class Run:
         self.prepared, self.dist = prepared, dist
         config = self.config = prepared.config
         self.plan = prepared.plan
-        self.plan.packs_of(0, dist.rank, dist.world_size)  # refuses a number of processes before anything is loaded
-        found = checkpoint.checkpoints(prepared.folder / "checkpoints")
-        self.state = checkpoint.State(0, self.plan.hash, config.hash)
-        if found:
-            self.state = _checked(checkpoint.read_state(found[-1]), self.state, prepared.folder)
-        self.device = device_of(config)
-        torch.manual_seed(config.seed)
-        self.model = MultimodalLM(config, prepared.specs, load_llm(config.llm), blank_id(prepared.tokenizer), dist)
-        if config.init and not found:
-            checkpoint.load_model(checkpoint.resolve(config.init), self.model, whole=False)
-        if found:
-            checkpoint.load_model(found[-1], self.model, whole=True)
-        narrow(self.model, config.machine.precision)
-        self.model.to(self.device)
-        self.optimizer = Optimizer(self.model, config.optimizer, config.machine, self.plan.num_steps)
-        if found:
-            self.optimizer.load_state_dict(checkpoint.load_optimizer(found[-1]))
-        self.call: Any = self.model  # wrapped while processes share gradients; what is saved is always self.model
+        found = checkpoint.checkpoints(prepared.folder / "checkpoints")[-1:]
+        with dist.together():
+            self.plan.packs_of(0, dist.rank, dist.world_size)  # refuses a number of processes before anything is loaded
+            self.state = checkpoint.State(0, self.plan.hash, config.hash)
+            if found:
+                self.state = _checked(checkpoint.read_state(found[0]), self.state, prepared.folder)
+            self.device = device_of(config)
+            torch.manual_seed(config.seed)
+            self.model = MultimodalLM(config, prepared.specs, load_llm(config.llm), blank_id(prepared.tokenizer), dist)
+            if found:
+                checkpoint.load_model(found[0], self.model, whole=True)
+            elif config.init:
+                checkpoint.load_model(checkpoint.resolve(config.init), self.model, whole=False)
+            narrow(self.model, config.machine.precision)
+            self.flops = flops.StepFlops(self.model, prepared.specs)
+            self.peak_tflops = flops.peak_tflops(self.device, config.machine.peak_tflops)
+        gathered_in = DTYPES.get(config.machine.precision)
+        self.sharing = share(self.model, dist, config.machine.sharding, self.device, gathered_in)
+        with dist.together():
+            if config.machine.compile:
+                compile_blocks(self.model.decoder, config.machine.compile_backend)
+            self.optimizer = Optimizer(self.sharing, self.model, config.optimizer, config.machine, self.plan.num_steps)
+            if found:
+                self.optimizer.load_state_dict(checkpoint.load_optimizer(found[0]))
         self._seen, self._bad, self._skipped = 0, 0, 0
         self._whole = True  # the parameters are those of self.state
 
@@ -109,21 +119,30 @@ class Run:
         config, folder = self.config, self.prepared.folder
         start, rank, world = self.state.step, self.dist.rank, self.dist.world_size
         watchdog = watch.Watchdog(folder, rank, config.machine.step_limit_s)
-        written = None
+        written = boards = None
         with self.dist.together():
             if rank == 0:
                 checkpoint.clear_unfinished(folder / "checkpoints")
+                boards = Boards(config, folder, start)
                 written = journal.Journal(folder, start)
                 saved = yaml.safe_dump(config.to_yaml(), sort_keys=False)
                 storage.write_whole(str(folder / "config.yaml"), saved.encode())
-        self.call = self.dist.sharing(self.model)
         pin = self.device.type == "cuda"
         ahead = iter(batches(self.prepared.loader, self.plan, config.machine, start, rank, world, pin))
-        losses: dict[str, float] = {}
+        line: dict[str, Any] = {"losses": {}}
         try:
             for step in range(start, self.plan.num_steps):
                 watchdog.step(step, [])
-                losses, asked = self._step(step, ahead, written, watchdog, stop, tell)
+                line, told, bad, asked = self._step(step, ahead, watchdog, stop)
+                if written is not None and boards is not None:
+                    written.write(journal.LOG, line)
+                    written.write(journal.SAMPLES, {"step": step, "samples": told})
+                    for refused in bad:
+                        _log.warning("%s: not used: %s %s", refused["key"], refused["reason"], refused["detail"])
+                        written.write(journal.QUARANTINE, refused)
+                    boards.write(line)
+                    tell(watch.text_of(line, self.plan.num_steps))
+                self._judge(line)
                 self.state = checkpoint.State(step + 1, self.state.plan_hash, self.state.config_hash)
                 self._whole = True
                 ends = step + 1 == self.plan.num_steps or asked
@@ -132,34 +151,32 @@ class Run:
                 if ends:
                     break
         except Exception:
-            if self._whole and self.state.step > start:
+            # Where processes hold parts of the model, one that fails alone has nobody to put them together with.
+            if self._whole and self.state.step > start and not self.sharing.parted:
                 self.save()
             raise
         finally:
             watchdog.close()
-            if written is not None:
-                written.close()
+            for open_file in (written, boards):
+                if open_file is not None:
+                    open_file.close()
         if rank == 0:
             journal.write_stats(folder)
-        return Result(folder, self.state.step, self.plan.num_steps, losses)
+        return Result(folder, self.state.step, self.plan.num_steps, line["losses"])
 
     def save(self) -> None:
-        """Write a checkpoint, by the first process."""
-        if self.dist.rank == 0:
+        """Write a checkpoint, by the first process. A collective call."""
+        is_first = self.dist.rank == 0
+        weights = whole(checkpoint.trained(self.model), is_first)
+        moments = self.optimizer.state_dict(is_first)
+        if is_first:
             folder = self.prepared.folder / "checkpoints"
-            state = self.optimizer.state_dict()
-            checkpoint.save(folder, self.model, state, self.state, self.config.machine.keep_checkpoints)
+            checkpoint.save(folder, weights, moments, self.state, self.config.machine.keep_checkpoints)
 
     def _step(
-        self,
-        step: int,
-        ahead: Any,
-        written: journal.Journal | None,
-        watchdog: watch.Watchdog,
-        stop: Callable[[], bool],
-        tell: Callable[[str], None],
-    ) -> tuple[dict[str, float], bool]:
-        """One update: losses by name, and whether any process was asked to stop."""
+        self, step: int, ahead: Iterator[Batch], watchdog: watch.Watchdog, stop: Callable[[], bool]
+    ) -> tuple[dict[str, Any], list[Any], list[Any], bool]:
+        """One update: its line, its samples, those it could not use, and whether any process was asked to stop."""
         begun = time.perf_counter()
         group = self.plan.options.packs_per_step // self.dist.world_size
         packs: list[Batch] = []
@@ -177,39 +194,34 @@ class Run:
             "labels": sum(pack.num_labels for pack in packs),
             "bad": sum(len(pack.bad) for pack in packs),
             "samples": sum(len(pack.keys) for pack in packs),
+            "flops": sum(self.flops.of(pack) for pack in packs),
         }
         shared = self.dist.sums({**{f"count.{k}": v for k, v in totals.items()}, **facts})
+        counts = {name: shared.pop(f"count.{name}") for name in names}
         torch.manual_seed(_seed(self.config.seed, step, self.dist.rank))
-        sums, report, told = self._backward(packs, {name: shared[f"count.{name}"] for name in names})
+        sums, report, told = self._backward(packs, counts)
         rates = {part: self.optimizer.rate(part, step) for part in self.optimizer.trained_parts()}
         self._whole = False
         norm, updated = self.optimizer.update(step)
         sums = self.dist.sums({**sums, "stop": float(stop())})
-        losses = {name: sums[name] / max(1.0, shared[f"count.{name}"]) for name in names}
+        losses = {name: sums[name] / max(1.0, counts[name]) for name in names}
         weights = self.config.losses.weights
         spent_s = time.perf_counter() - begun
         loaded = [pack.seconds for pack in packs]
+        told, bad = self.dist.gathered(told), self.dist.gathered([line for pack in packs for line in pack.bad])
+        tflops = shared["flops"] / spent_s / self.dist.world_size / 1e12
+        room = self.plan.options.tokens_per_pack * self.plan.options.packs_per_step
         line = {
             "step": step, "epoch": self.plan.epoch_of(step),
             "loss": sum(weights[name] * value for name, value in losses.items()), "losses": losses,
-            "counts": {name: shared[f"count.{name}"] for name in names}, "lr": rates,
-            "grad_norm": norm, "updated": updated, "samples": int(shared["samples"]), "bad": int(shared["bad"]),
-            "tokens": int(shared["tokens"]), "labels": int(shared["labels"]),
-            "useful_share": shared["tokens"] / (self.plan.options.tokens_per_pack * self.plan.options.packs_per_step),
-            "tokens_per_s": shared["tokens"] / spent_s, "step_s": spent_s, "stall_s": waited_s,
+            "by": watch.losses_by(told, [entry.modality for entry in self.config.data]), "counts": counts, "lr": rates,
+            "grad_norm": norm, "updated": updated, **{name: int(value) for name, value in shared.items()},
+            "useful_share": shared["tokens"] / room, "tokens_per_s": shared["tokens"] / spent_s, "step_s": spent_s,
+            "tflops": tflops, "mfu": tflops / self.peak_tflops if self.peak_tflops else None, "stall_s": waited_s,
             "loading_s": {part: sum(s.get(part, 0.0) for s in loaded) for part in ("read", "decode", "encode")},
             "memory_mb": watch.memory_mb(self.device), **report,
         }  # fmt: skip
-        told, bad = self.dist.gathered(told), self.dist.gathered([line for pack in packs for line in pack.bad])
-        if written is not None:
-            written.write(journal.LOG, line)
-            written.write(journal.SAMPLES, {"step": step, "samples": told})
-            for refused in bad:
-                _log.warning("%s: not used: %s %s", refused["key"], refused["reason"], refused["detail"])
-                written.write(journal.QUARANTINE, refused)
-            tell(watch.text_of(line, self.plan.num_steps))
-        self._judge(step, shared, updated)
-        return losses, sums["stop"] > 0
+        return line, told, bad, sums["stop"] > 0
 
     def _backward(
         self, packs: list[Batch], totals: dict[str, float]
@@ -219,43 +231,47 @@ class Run:
         report: dict[str, float] = {}
         told: list[Any] = []
         total: Any = None
-        with self.dist.together():
+        # Processes that share the LLM in parts work in step, so one that fails cannot ask the others: it ends, and the
+        # others see that it is gone.
+        with contextlib.nullcontext() if self.sharing.parted else self.dist.together():
             for pack in packs:
                 is_last = pack is packs[-1]
-                with contextlib.nullcontext() if is_last else self.dist.apart(self.call):
+                with contextlib.nullcontext() if is_last else self.sharing.apart():
                     found, total, figures = self._losses(pack, totals)
                     if not is_last:
-                        self.optimizer.scaler.scale(total).backward()
+                        total.backward()
                 for name, values in found.items():
                     sums[name] += float(values.detach().double().sum())
                 report |= figures
                 told += watch.samples_of(pack, found.get("lm"))
-        # Gradients are shared once a step, as those of the last pack come in; by then nobody has failed.
-        self.optimizer.scaler.scale(total).backward()
+        # Replicas share their gradients once a step, as those of the last pack come in; by then nobody has failed.
+        total.backward()
+        self.sharing.settle()
         return sums, report, told
 
     def _losses(self, pack: Batch, totals: dict[str, float]) -> tuple[dict[str, torch.Tensor], Any, dict[str, float]]:
         """Losses of a pack by name, what its gradient is of, and figures to report."""
         with computing(self.device, self.config.machine.precision):
-            found, total, figures = self.call(pack.to(self.device))
+            found, total, figures = self.sharing.call(pack.to(self.device))
         for name, values in found.items():
-            # Processes add their gradients up and divide by their number; here that division is undone.
-            scale = self.config.losses.weights[name] / max(1.0, totals[name]) * self.dist.world_size
-            total = total + scale * values.sum()
-        return found, total, figures
+            # Gradients are added up over packs and processes, and their items over both are `totals`.
+            total = total + self.config.losses.weights[name] / max(1.0, totals[name]) * values.sum()
+        return found, total * self.optimizer.scale.value, figures
 
-    def _judge(self, step: int, shared: dict[str, float], updated: bool) -> None:
+    def _judge(self, line: dict[str, Any]) -> None:
         """Raise where going on makes no sense."""
-        self._seen += int(shared["samples"] + shared["bad"])
-        self._bad += int(shared["bad"])
+        self._seen += line["samples"] + line["bad"]
+        self._bad += line["bad"]
         limit = self.config.machine.max_bad_share
         if self._bad >= _MANY_BAD and self._bad > limit * self._seen:
             where = self.prepared.folder / journal.QUARANTINE
             found = f"{self._bad} of {self._seen} samples could not be used"
             raise BudgetError(f"{found}, {limit:.0%} allowed; see {where}")
-        self._skipped = 0 if updated else self._skipped + 1
+        self._skipped = 0 if line["updated"] else self._skipped + 1
         if self._skipped >= _MAX_SKIPPED:
-            raise MmdataError(f"step {step}: no finite gradient in {_MAX_SKIPPED} steps; see `samples` of these steps")
+            raise MmdataError(
+                f"step {line['step']}: no finite gradient in {_MAX_SKIPPED} steps; see `samples` of these steps"
+            )
 
 
 def _checked(found: checkpoint.State, now: checkpoint.State, folder: Path) -> checkpoint.State:

@@ -18,8 +18,7 @@ from mmdata.train.config import load
 from mmdata.train.dist import Dist
 from mmdata.train.model import MultimodalLM, load_llm, load_tokenizer
 from mmdata.train.prepared import blank_id, specs_of
-
-IMAGE_TOKEN = "<image>"
+from mmdata.train.processor import IMAGE_TOKEN, llava_processor
 
 
 def restored(path: str) -> tuple[MultimodalLM, Any]:
@@ -46,10 +45,10 @@ def export(path: str, target: str) -> list[str]:
     why = unfit(model)
     if why:
         return [*told, f"no llava: {why}"]
-    llava, tokenizer = to_llava(model, tokenizer)
+    llava, processor = to_llava(model, tokenizer)
     llava.save_pretrained(out / "llava")
-    tokenizer.save_pretrained(out / "llava")
-    return [*told, f"{out / 'llava'}: LlavaForConditionalGeneration"]
+    processor.save_pretrained(out / "llava")
+    return [*told, f"{out / 'llava'}: LlavaForConditionalGeneration with LlavaProcessor"]
 
 
 def unfit(model: MultimodalLM) -> str:
@@ -69,7 +68,7 @@ def unfit(model: MultimodalLM) -> str:
 
 
 def to_llava(model: MultimodalLM, tokenizer: Any) -> tuple[Any, Any]:
-    """The same as transformers' LLaVA, LoRA merged into the LLM, and its tokenizer with `<image>`."""
+    """The same as transformers' LLaVA, LoRA merged into the LLM, and its processor; the tokenizer gets `<image>`."""
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
     why = unfit(model)
@@ -78,6 +77,7 @@ def to_llava(model: MultimodalLM, tokenizer: Any) -> tuple[Any, Any]:
     llm: Any = model.llm.merge_and_unload() if model.config.llm.train == "lora" else model.llm
     encoder: Any = model.encoders["image"]
     projector: Any = model.projectors["image"]
+    options = model.config.encoders["image"]
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]}, replace_extra_special_tokens=False)
     image_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     if image_id >= llm.get_input_embeddings().num_embeddings:
@@ -87,7 +87,7 @@ def to_llava(model: MultimodalLM, tokenizer: Any) -> tuple[Any, Any]:
     config = made_by(
         vision_config=encoder.config, text_config=llm.config, image_token_index=image_id,
         image_seq_length=spec.features, projector_hidden_act="gelu",
-        vision_feature_layer=model.config.encoders["image"].layer,
+        vision_feature_layer=options.layer,
         vision_feature_select_strategy="default" if encoder.config.model_type.startswith("clip") else "full",
     )  # fmt: skip
     with torch.device("meta"):
@@ -98,7 +98,8 @@ def to_llava(model: MultimodalLM, tokenizer: Any) -> tuple[Any, Any]:
     first, last = (layer for layer in projector.net if isinstance(layer, torch.nn.Linear))
     made.model.multi_modal_projector.linear_1 = first
     made.model.multi_modal_projector.linear_2 = last
-    return made.eval(), tokenizer
+    made.generation_config = llm.generation_config
+    return made.eval(), llava_processor(encoder, model.config.llm, tokenizer, options.fit)
 
 
 def _projector(model: MultimodalLM, folder: Path) -> str:

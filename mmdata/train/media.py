@@ -100,9 +100,9 @@ class MediaSpec:
 
 
 def items_of(
-    medium: Medium, spec: MediaSpec, options: augment.AugmentOptions | None, rng: np.random.Generator
+    medium: Medium, spec: MediaSpec, options: augment.AugmentOptions | None, rng: np.random.Generator | None = None
 ) -> list[Item]:
-    """What the encoder takes for one medium, varied by `options` where given.
+    """What the encoder takes for one medium, varied by `options` as `rng` draws where both are given.
 
     Raises SampleError(decode.corrupt) where it cannot be decoded.
     """
@@ -111,13 +111,13 @@ def items_of(
             return _windows(medium, spec, options, rng)
         if medium.kind == "video":
             frames, times_s = _frames(medium, spec)
-            if options is not None:
+            if options is not None and rng is not None:
                 kept = augment.kept_frames(options, len(frames), rng)
                 frames, times_s = [frames[index] for index in kept], [times_s[index] for index in kept]
         else:
             frames, times_s = [decode_HWC(*medium.parts[0], spec.side_px)], [0.0]
-        seed = int(rng.integers(1 << 62))
-        if options is not None:
+        if options is not None and rng is not None:
+            seed = int(rng.integers(1 << 62))
             frames = [augment.picture(options, frame, np.random.default_rng(seed)) for frame in frames]
         fill = [round(255 * value) for value in spec.mean]
         return [
@@ -153,11 +153,14 @@ def fit_HWC(image_HWC: np.ndarray, side_px: int, fit: str, fill: Sequence[int] =
         return _resized(image_HWC, side_px, side_px)
     scale = side_px / max(height_px, width_px)
     inner = _resized(image_HWC, max(1, round(height_px * scale)), max(1, round(width_px * scale)))
-    square = np.empty((side_px, side_px, 3), np.uint8)
-    square[:] = fill
-    top, left = (side_px - inner.shape[0]) // 2, (side_px - inner.shape[1]) // 2
-    square[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
-    return square
+    bar_y, bar_x = side_px - inner.shape[0], side_px - inner.shape[1]
+    if not bar_y and not bar_x:
+        return inner
+    top, left = bar_y // 2, bar_x // 2
+    padded: np.ndarray = cv2.copyMakeBorder(
+        inner, top, bar_y - top, left, bar_x - left, cv2.BORDER_CONSTANT, value=tuple(fill)
+    )
+    return padded
 
 
 def _resized(image_HWC: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
@@ -202,7 +205,7 @@ def _frames(medium: Medium, spec: MediaSpec) -> tuple[list[np.ndarray], list[flo
 
 
 def _windows(
-    medium: Medium, spec: MediaSpec, options: augment.AugmentOptions | None, rng: np.random.Generator
+    medium: Medium, spec: MediaSpec, options: augment.AugmentOptions | None, rng: np.random.Generator | None
 ) -> list[Item]:
     parts = dict(medium.parts)
     if spec.stored:
@@ -212,7 +215,7 @@ def _windows(
         if part is None:
             raise ValueError("has no sound, only features; where they are Whisper's set stored_mel")
         wave_T = decode_T(parts[part])
-        if options is not None:
+        if options is not None and rng is not None:
             wave_T = augment.sound(options, wave_T, rng)
         size = spec.window_samples
         windows = [wave_T[start : start + size] for start in range(0, max(1, len(wave_T)), size)]
@@ -221,7 +224,7 @@ def _windows(
         ]
     items = []
     for number, (array, num_samples) in enumerate(mels):
-        if options is not None and spec.takes == "mel":
+        if options is not None and rng is not None and spec.takes == "mel":
             array = augment.spectrogram(options, array, rng)
         if spec.normalise:
             array = (array - array.mean()) / np.sqrt(array.var() + 1e-7)

@@ -18,6 +18,7 @@ from mmdata.sample import IMAGE_PARTS, SOUND_PARTS
 from mmdata.shards import ledger, storage
 from mmdata.shards.folders import DatasetFolder, shard_number
 from mmdata.train.media import MEL_PART, VIDEO_PARTS, Medium
+from mmdata.train.places import Part, Places, read_parts
 from mmdata.train.sections import Kind
 
 _INDEX_COLUMNS = ("key", "parts", "row_group", "row", "text_tokens", "duration_s", "source")
@@ -26,6 +27,7 @@ _OPEN_SHARDS = 16
 _HELD_GROUPS = 4
 _MEDIA_COLUMNS = ("image", "video", "audio", "frames", "images", "videos", "audios")
 _TEXTS = ("caption", "messages", "frame_times_s")
+_TEXT_PARTS = ("txt", "json")  # of a tar
 
 
 @dataclass
@@ -70,7 +72,7 @@ class ShardReader:
         self.shards = sorted(number for number in numbers if number is not None)
         if not self.shards:
             raise ConfigError(f"{root}: has no index/{modality}/{split}; is it a dataset with such data?")
-        self._indexes = Recent(_OPEN_SHARDS)
+        self._indexes, self._places = Recent(_OPEN_SHARDS), Recent(_OPEN_SHARDS)
         self._files = Recent(_OPEN_SHARDS, close=lambda held: held[1].close())
         self._groups = Recent(_HELD_GROUPS)
 
@@ -79,36 +81,36 @@ class ShardReader:
         path = self.folder.path(DatasetFolder.index(self.modality, self.split, shard))
         return self._indexes.get(shard, lambda: ledger.read(path, _INDEX_COLUMNS))
 
+    def places(self, shard: int) -> Places:
+        """The same, for single rows."""
+        found: Places = self._places.get(shard, lambda: Places(self.index(shard)))
+        return found
+
     def read(self, shard: int, row: int, *, media: bool = True) -> Record:
         """The sample; with media=False its media are there without their bytes.
 
         Raises SampleError where its bytes are cut off or its `json` is none.
         """
-        place = self.index(shard).slice(row, 1).to_pylist()[0]
-        values = self._from_tar(shard, place, media) if place["parts"] is not None else None
-        if values is None:
-            values = self._from_parquet(shard, place, media)
-        caption, messages, times_s, parts = values
+        places = self.places(shard)
+        read = self._from_tar if places.is_tar else self._from_parquet
+        caption, messages, times_s, parts = read(shard, row, media)
         conversation = messages if not self.modality.endswith("_text") else None
-        record = Record(str(place["key"]), str(place["source"] or ""), caption, conversation)
+        record = Record(places.keys[row], places.sources[row] or "", caption, conversation)
         for medium in _media(parts, times_s, self.modality):
             record.media.setdefault(medium.kind, []).append(medium)
         return record
 
     def facts(self, shard: int, row: int) -> dict[str, Any]:
         """What the ledger said of a sample when it was emitted: the `json` of its tar, or its row in Parquet."""
-        place = self.index(shard).slice(row, 1).to_pylist()[0]
-        if place["parts"] is not None:
-            path = self.folder.path(DatasetFolder.tar(self.modality, self.split, shard))
-            file, _ = self._files.get(path, lambda: _opened(path))
-            found = [_bytes_at(file, part) for part in place["parts"] if part["part"] == "json"]
-            return dict(orjson.loads(found[0])) if found else {}
+        places = self.places(shard)
+        if places.is_tar:
+            found = self._bytes_of(shard, [part for part in places.parts(row) if part[0] == "json"])
+            return dict(orjson.loads(found["json"])) if found else {}
         path = self.folder.path(DatasetFolder.parquet(self.modality, self.split, shard))
         file, _ = self._files.get(path, lambda: _opened(path, pq.ParquetFile))
         plain = [name for name in file.schema_arrow.names if name not in _MEDIA_COLUMNS]
-        row_of: dict[str, Any] = (
-            file.read_row_group(place["row_group"], columns=plain).slice(place["row"], 1).to_pylist()[0]
-        )
+        group = file.read_row_group(int(places.row_groups[row]), columns=plain)
+        row_of: dict[str, Any] = group.slice(int(places.rows[row]), 1).to_pylist()[0]
         return row_of
 
     def media_of(self, shard: int, row: int, parts: list[dict[str, Any]] | None) -> list[Medium]:
@@ -117,47 +119,46 @@ class ShardReader:
             return [medium for found in self.read(shard, row, media=False).media.values() for medium in found]
         return _media([(part["part"], b"") for part in parts], (), self.modality)
 
-    def _from_tar(self, shard: int, place: dict[str, Any], media: bool) -> Any:
-        path = self.folder.path(DatasetFolder.tar(self.modality, self.split, shard))
-        file, _ = self._files.get(path, lambda: _opened(path))
-        places = {part["part"]: part for part in place["parts"]}
-        texts = {name: _bytes_at(file, places[name]) for name in ("txt", "json") if name in places}
+    def _bytes_of(self, shard: int, parts: list[Part]) -> dict[str, bytes]:
+        file, _ = self._files.get(shard, lambda: _opened(self._tar(shard)))
         try:
-            facts = orjson.loads(texts.get("json", b"{}"))
+            return read_parts(file, parts)
+        except EOFError as error:
+            raise SampleError(Reason.TRUNCATED, f"its shard ends within part {error}") from error
+
+    def _tar(self, shard: int) -> str:
+        return self.folder.path(DatasetFolder.tar(self.modality, self.split, shard))
+
+    def _from_tar(self, shard: int, row: int, media: bool) -> Any:
+        places = self.places(shard).parts(row)
+        read = self._bytes_of(shard, places if media else [part for part in places if part[0] in _TEXT_PARTS])
+        try:
+            facts = orjson.loads(read.get("json", b"{}"))
         except orjson.JSONDecodeError as error:
             raise SampleError(Reason.CORRUPT, f"json: {error}") from error
-        parts = [
-            (name, _bytes_at(file, at) if media else b"") for name, at in places.items() if name not in ("txt", "json")
-        ]
-        caption = texts["txt"].decode("utf-8", "replace") if "txt" in texts else str(facts.get("caption") or "")
+        parts = [(name, read.get(name, b"")) for name, _, _ in places if name not in _TEXT_PARTS]
+        caption = read["txt"].decode("utf-8", "replace") if "txt" in read else str(facts.get("caption") or "")
         return caption, facts.get("messages"), facts.get("frame_times_s") or (), parts
 
-    def _from_parquet(self, shard: int, place: dict[str, Any], media: bool) -> Any:
+    def _from_parquet(self, shard: int, row: int, media: bool) -> Any:
         path = self.folder.path(DatasetFolder.parquet(self.modality, self.split, shard))
         file, _ = self._files.get(path, lambda: _opened(path, pq.ParquetFile))
-        group = place["row_group"]
+        places = self.places(shard)
+        group = int(places.row_groups[row])
         table = self._groups.get((path, group, media), lambda: file.read_row_group(group, columns=_leaves(file, media)))
-        row = table.slice(place["row"], 1).to_pylist()[0]
+        values = table.slice(int(places.rows[row]), 1).to_pylist()[0]
         parts = []
         for name in _MEDIA_COLUMNS:
-            found = row.get(name)
+            found = values.get(name)
             for medium in found if isinstance(found, list) else [found] if found else []:
                 # A key has no dot: what follows the first one is the part's name in a tar.
                 parts.append((medium["path"].partition(".")[2], medium.get("bytes") or b""))
-        return row.get("caption") or "", row.get("messages"), row.get("frame_times_s") or (), parts
+        return values.get("caption") or "", values.get("messages"), values.get("frame_times_s") or (), parts
 
 
 def _opened(path: str, wrap: Callable[[BinaryIO], Any] = lambda file: file) -> tuple[Any, contextlib.ExitStack]:
     stack = contextlib.ExitStack()
     return wrap(stack.enter_context(storage.open_input(path))), stack
-
-
-def _bytes_at(file: BinaryIO, place: dict[str, Any]) -> bytes:
-    file.seek(place["offset"])
-    data = file.read(place["size"])
-    if len(data) != place["size"]:
-        raise SampleError(Reason.TRUNCATED, f"its shard ends within part {place['part']}")
-    return data
 
 
 def _leaves(file: pq.ParquetFile, media: bool) -> list[str]:

@@ -75,7 +75,7 @@ class SampleLoader:
         media: dict[Kind, list[list[Item]]] = {}
         for kind, found in self.usable(record).items():
             for number, medium in enumerate(found):
-                rng = augment.rng_of(self.seed, epoch, record.key, kind, number)
+                rng = augment.rng_of(self.seed, epoch, record.key, kind, number) if varied else None
                 media.setdefault(kind, []).append(items_of(medium, self.specs[kind], varied, rng))
         features = {kind: [sum(item.tokens for item in items) for items in of] for kind, of in media.items()}
         decoded = time.perf_counter()
@@ -95,8 +95,7 @@ class SampleLoader:
         record = reader.read(shard, row, media=False)
         duration_s = reader.index(shard)["duration_s"][row].as_py()
         features = {
-            kind: [self.features(medium, duration_s) for medium in found]
-            for kind, found in self.usable(record).items()
+            kind: [self.features(medium, duration_s) for medium in found] for kind, found in self.usable(record).items()
         }
         return self.chat.encode(self.turns(self.data[entry], record), features, self.max_tokens), features
 
@@ -122,7 +121,9 @@ class SampleLoader:
         """The sample as a conversation; which of the prompts a caption answers follows from its key."""
         if record.messages is None:
             prompts = options.prompts or [""]
-            prompt = prompts[int(augment.rng_of(self.seed, record.key, "prompt").integers(len(prompts)))]
+            prompt = prompts[0]
+            if len(prompts) > 1:
+                prompt = prompts[int(augment.rng_of(self.seed, record.key, "prompt").integers(len(prompts)))]
             kinds = [kind for kind, found in self.usable(record).items() for _ in found]
             return caption_turns(kinds, prompt, record.caption)
         turns = turns_of(record.messages)

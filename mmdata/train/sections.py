@@ -123,6 +123,10 @@ class MachineOptions:
     folder: str = operational("runs/train")  # the run lies in <folder>/<name>
     device: Literal["auto", "cpu", "cuda"] = operational("auto")
     precision: Literal["fp32", "bf16", "fp16"] = semantic("fp32")
+    # How processes share the LLM: each a whole one (ddp), or each a part of every layer (fsdp, FSDP2).
+    sharding: Literal["ddp", "fsdp"] = operational("ddp")
+    compile: bool = operational(False)  # the LLM's blocks by torch.compile
+    compile_backend: str = operational("inductor")
     gradient_checkpointing: bool = operational(False)
     threads: NotNegative = operational(0)  # of one torch operation on the CPU; 0: as torch sets it
     workers: NotNegative = operational(2)  # processes that read and decode
@@ -131,3 +135,12 @@ class MachineOptions:
     checkpoint_every: Positive = operational(500)  # steps
     keep_checkpoints: Positive = operational(2)
     max_bad_share: Share = operational(0.1)  # of samples that could not be read; above it the run ends
+    peak_tflops: Annotated[float, at.Ge(0)] = operational(0.0)  # of one device, for MFU; 0: of the GPUs that are known
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchOptions:
+    """Where a run is shown beside its log.jsonl."""
+
+    tensorboard: bool = operational(False)  # event files in RUN/tensorboard
+    wandb: str = operational("")  # project of Weights & Biases

@@ -24,6 +24,18 @@ def samples_of(pack: Batch, token_losses: torch.Tensor | None) -> list[Any]:
     return [list(of) for of in zip(pack.keys, pack.sources, means, counts_S, pack.places, strict=False)]
 
 
+def losses_by(told: list[Any], modalities: list[str]) -> dict[str, dict[str, float]]:
+    """Mean loss of a labelled token by source and by modality. modalities: of the entries of `data`."""
+    sums: dict[str, dict[str, list[float]]] = {"source": {}, "modality": {}}
+    for _, source, mean, labels, (entry, _, _) in told:
+        for by, name in (("source", source or "-"), ("modality", modalities[entry])):
+            if mean is not None and labels:
+                total = sums[by].setdefault(name, [0.0, 0.0])
+                total[0] += mean * labels
+                total[1] += labels
+    return {by: {name: total / count for name, (total, count) in sorted(of.items())} for by, of in sums.items()}
+
+
 def memory_mb(device: torch.device) -> int:
     """The most that was held so far, on the GPU or by this process."""
     if device.type == "cuda":
@@ -43,6 +55,7 @@ def text_of(line: dict[str, Any], num_steps: int) -> str:
             f"loss {line['loss']:.4f}" + (f" ({losses})" if len(line["losses"]) > 1 else ""),
             f"lr {rates}",
             f"{line['tokens_per_s']:.0f} tokens/s",
+            f"{line['tflops']:.3g} TFLOP/s" if line["mfu"] is None else f"mfu {line['mfu']:.1%}",
             f"useful {line['useful_share']:.0%}",
             f"stall {stall:.0%}" + (f" ({cause})" if stall > 0.02 else ""),
             f"{line['memory_mb']:,} MB",

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import audio, faces, images, memory, resume, scoring, select, text, video
+from tests.bench import audio, emit, faces, images, memory, recipes, resume, scoring, select, text, video
 from tests.bench.table import Row, write
 
 BUILD = Path(__file__).parents[2] / "build" / "bench"
@@ -20,6 +20,8 @@ SECTIONS: dict[str, Callable[[Path], list[Row]]] = {
     "faces": faces.rows,
     "select": select.rows,
     "select-large": select.large_rows,
+    "recipes": recipes.rows,
+    "emit": emit.rows,
     "memory": memory.rows,
     "resume": resume.rows,
 }

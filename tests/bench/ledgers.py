@@ -32,14 +32,14 @@ def write(folder: Path, rows: int, rows_per_shard: int = ROWS_PER_SHARD) -> list
         paths = ShardTables(shard, run.ledger(shard), {"image_text": run.scores("image_text", shard)})
         tables.append(paths)
         if not Path(paths.scores["image_text"]).exists():
-            table, scores = _shard(first, min(rows_per_shard, rows - first))
+            table, scores = tables_of(first, min(rows_per_shard, rows - first))
             for path, content in ((paths.ledger, table), (paths.scores["image_text"], scores)):
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 pq.write_table(content, path, compression="zstd", row_group_size=65_536)
     return tables
 
 
-def _shard(first: int, rows: int) -> tuple[pa.Table, pa.Table]:
+def tables_of(first: int, rows: int) -> tuple[pa.Table, pa.Table]:
     rng = np.random.default_rng(first)
     number = np.arange(first, first + rows)
     again = rng.random(rows) < 0.05

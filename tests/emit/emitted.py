@@ -84,7 +84,7 @@ def emit_staged(
     order: Callable[[list[WindowJob]], list[WindowJob]] = list,
 ) -> Emitted:
     """Emit, publish and write the manifest; `order` is the order in which windows are worked on."""
-    jobs = plan_windows(staged, counts, options, seed=SEED, stages=stages)
+    jobs = plan_windows(staged, counts, options, seed=SEED, stages=stages, rules=rules)
     results: dict[int, WindowResult] = {}
     for job in order(jobs):
         result = emit_window(job, str(root), f"attempt-{job.window}", root.parent / "scratch")

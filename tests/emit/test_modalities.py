@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmdata.config import EmitOptions
-from mmdata.emit.index import MORE, SCHEMA
+from mmdata.emit.index import schema_of
 from mmdata.emit.messages import parse, text_of
 from mmdata.emit.plan import WindowJob, annotations_of, plan_windows, score_schemas
 from mmdata.emit.verify import problems, read_manifest, verify
@@ -149,8 +149,7 @@ def test_sizes_name_every_tar_and_its_samples(mixed: Mixed, modality: str) -> No
 
 def index_of(mixed: Mixed, modality: str) -> dict[str, dict[str, Any]]:
     tables = [pq.read_table(path) for path in sorted(mixed.path.glob(f"index/{modality}/train/*.parquet"))]
-    names = SCHEMA.names if modality == "image_text" else [*SCHEMA.names, *MORE.names]
-    assert {tuple(table.column_names) for table in tables} == {tuple(names)}
+    assert {tuple(table.column_names) for table in tables} == {tuple(schema_of(modality).names)}
     assert len({table.schema for table in tables}) == 1
     return {row["key"]: row for table in tables for row in table.to_pylist()}
 
@@ -315,7 +314,7 @@ def test_a_scorer_that_scored_nothing_in_one_window_has_the_same_columns_there(t
         path = tmp_path / f"scores-{number}.parquet"
         pq.write_table(pa.table(scores), path)
         staged.append(replace(staged_shard(run, number), scores={"scorer": str(path)}))
-    assert list(score_schemas(staged)) == ["scorer"]
+    assert list(score_schemas(staged)[0]) == ["scorer"]
     emitted = emit_staged(staged, tmp_path / "dataset", counts, EmitOptions(window_shards=1))
     mixed = Mixed(run, counts, emitted, {})
     entries = [json.loads(parts["json"]) for _, parts in sorted(samples_of(mixed, "image_text").items())]

@@ -18,6 +18,7 @@ from mmdata.emit.report import ReportInput, ShardFiles, write_report
 from mmdata.emit.report_data import facts_of
 from mmdata.emit.report_pictures import PICTURE_SHARDS
 from mmdata.emit.report_rows import Rows
+from mmdata.emit.report_rules import applied, limits_of
 from mmdata.emit.report_scores import planted_curve, score_columns
 from mmdata.emit.report_text import clean, share, size
 from mmdata.errors import Reason, ShardError
@@ -36,7 +37,7 @@ NASTY = [
     "</style></title><svg onload=alert(1)>",
     "{{ 7 * 7 }}{% raw %}",
 ]
-THRESHOLDS = {"clip_similarity": {"min": 0.2}}
+RULES = applied([("thresholds", {"clip_similarity": {"min": 0.2}})])
 
 
 class Tags(HTMLParser):
@@ -99,7 +100,7 @@ def report_of(shards: list[ShardFiles], **changes: object) -> ReportInput:
     counters = Counters(60, 1_000_000, 90_000, 3.0, Counter({"ok": 51}), stages)
     scored = Counters(51, 0, 0, 1.0, Counter(ok=51), {"image_text": StageCount(51, 51, 0, 0, 0.9)})
     report = ReportInput(
-        "demo", "datasets/demo", "ab" * 32, shards, counters, {"image_text": scored}, THRESHOLDS, "name: demo\n"
+        "demo", "datasets/demo", "ab" * 32, shards, counters, {"image_text": scored}, RULES, "name: demo\n"
     )
     return replace(report, **changes)  # type: ignore[arg-type]
 
@@ -147,7 +148,7 @@ def test_every_reason_is_on_the_page_with_its_count(run: RunFolder, tmp_path: Pa
 
 
 def test_counts_sum_up_to_the_rows_given(run: RunFolder, tmp_path: Path) -> None:
-    rows = Rows(files(run, 3), list(THRESHOLDS), tmp_path)
+    rows = Rows(files(run, 3), [], tmp_path)
     facts = facts_of(rows)
     assert sum(line.rows for line in facts.reasons) == facts.rows == 60
     assert facts.steps[0].rows - sum(loss.rows for step in facts.steps for loss in step.losses) == facts.kept
@@ -155,9 +156,9 @@ def test_counts_sum_up_to_the_rows_given(run: RunFolder, tmp_path: Path) -> None
     for lines in (facts.sources, facts.licences, facts.modalities):
         assert sum(line.rows for line in lines) == 60
         assert all(line.rows == line.kept + line.dropped + line.failed + line.waiting for line in lines)
-    (column,) = score_columns(rows, THRESHOLDS)
+    (column,) = score_columns(rows, RULES)
     assert sum(each.rows for each in column.bins) == column.rows == 51
-    now = next(move for move in column.moves["min"] if move.is_now)
+    now = next(move for move in column.moves[0].moves if move.is_now)
     assert now.kept == facts.kept
     rows.close()
 
@@ -247,7 +248,7 @@ def test_planted_faults_are_held_against_what_was_found(tmp_path: Path) -> None:
     similarity = [0.4] * 19 + [0.1] + [0.05] * 9 + [0.3] + [0.0] * 3
     write_staged_shard(run, 0, samples, similarity, pa.table({"planted": kinds, "expected_reason": expected}))
     select(run, 0)
-    rows = Rows(files(run, 1), list(THRESHOLDS), tmp_path)
+    rows = Rows(files(run, 1), [], tmp_path)
     verdicts = {line.kind: (line.verdict, line.right, line.rows) for line in facts_of(rows).planted}
     assert verdicts == {
         "right": ("right", 19, 20),
@@ -255,7 +256,7 @@ def test_planted_faults_are_held_against_what_was_found(tmp_path: Path) -> None:
         "dead_link": ("right", 1, 1),
         "late": ("wrong", 0, 2),
     }
-    curve = planted_curve(rows, THRESHOLDS)
+    curve = planted_curve(rows, limits_of(RULES))
     assert curve is not None
     assert (curve.right_kept, curve.swapped_dropped) == (0.95, 0.9)
     # of 200 pairs, the one right caption at 0.1 loses to the one swapped at 0.3
@@ -277,7 +278,7 @@ def test_own_columns_with_bytes_that_are_no_text_are_shown(tmp_path: Path) -> No
     broken = pa.array([b"CC\xff", b"ok"]).view(pa.string())
     write_staged_shard(run, 0, [image_sample("pictures", row) for row in range(2)], None, pa.table({"licence": broken}))
     shards = [ShardFiles(0, run.ledger(0), {}, None, run.staged(0))]
-    assert "CC\ufffd" in page_of(report_of(shards, thresholds={}), tmp_path)
+    assert "CC\ufffd" in page_of(report_of(shards, rules=[]), tmp_path)
 
 
 def test_a_picture_that_cannot_be_read_costs_only_its_tile(run: RunFolder, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmdata.errors import ConfigError, DamageError, StorageError
 from mmdata.train import checkpoint
-from mmdata.train.checkpoint import State
+from mmdata.train.checkpoint import State, trained
 from mmdata.train.optimizer import rate_factor
 from mmdata.train.sections import OptimizerOptions
 
@@ -34,7 +34,7 @@ def test_what_trains_is_saved_and_comes_back_exactly(tmp_path: Path) -> None:
     optimizer = torch.optim.AdamW(model.projectors.parameters())
     model.projectors["image"](torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    path = checkpoint.save(tmp_path, model, {"adamw": optimizer.state_dict()}, state(7), keep=2)
+    path = checkpoint.save(tmp_path, trained(model), {"adamw": optimizer.state_dict()}, state(7), keep=2)
     assert path.name == "step-000007"
     assert sorted(file.name for file in path.iterdir()) == ["model.safetensors", "optimizer.pt", "state.json"]
     frozen = other.llm.weight.clone()
@@ -50,7 +50,7 @@ def test_what_trains_is_saved_and_comes_back_exactly(tmp_path: Path) -> None:
 def test_only_the_newest_are_kept_and_half_written_ones_are_not_seen(tmp_path: Path) -> None:
     (tmp_path / ".step-000009-abcd").mkdir()
     for step in (1, 2, 3, 10):
-        checkpoint.save(tmp_path, Model(), {}, state(step), keep=2)
+        checkpoint.save(tmp_path, trained(Model()), {}, state(step), keep=2)
     assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["step-000003", "step-000010"]
     checkpoint.clear_unfinished(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000003", "step-000010"]
@@ -61,7 +61,7 @@ def test_only_the_newest_are_kept_and_half_written_ones_are_not_seen(tmp_path: P
 def test_a_save_that_fails_leaves_the_older_one_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: str
 ) -> None:
-    checkpoint.save(tmp_path, Model(), {}, state(1), keep=1)
+    checkpoint.save(tmp_path, trained(Model()), {}, state(1), keep=1)
 
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -69,19 +69,19 @@ def test_a_save_that_fails_leaves_the_older_one_whole(
     with monkeypatch.context() as patch:
         patch.setattr(os, breaks, full)
         with pytest.raises(StorageError, match="storage is full"):
-            checkpoint.save(tmp_path, Model(), {}, state(2), keep=1)
+            checkpoint.save(tmp_path, trained(Model()), {}, state(2), keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
     assert checkpoint.read_state(tmp_path / "step-000001") == state(1)
 
 
 def test_the_same_step_is_written_again(tmp_path: Path) -> None:
     for _ in range(2):
-        checkpoint.save(tmp_path, Model(), {}, state(1), keep=3)
+        checkpoint.save(tmp_path, trained(Model()), {}, state(1), keep=3)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    path = checkpoint.save(tmp_path, Model(), {}, state(1), keep=1)
+    path = checkpoint.save(tmp_path, trained(Model()), {}, state(1), keep=1)
     with pytest.raises(ConfigError, match=r"projectors\.image\.weight: found \(2, 3\), this model has \(2, 4\)"):
         checkpoint.load_model(path, Model(4), whole=True)
     bigger = Model()

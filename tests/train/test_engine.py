@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from mmdata.train.prepared import prepare
 from tests.train import shelf, tiny
 from tests.train.shelf import asked, text
 from tests.train.test_model import PROJECTORS
+from tests.train.test_processes import kill_after
 
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 
@@ -176,14 +176,7 @@ def test_samples_of_a_step_say_their_own_loss(tiny_path: Path, tmp_path: Path) -
 
 def train_and_die(config: TrainConfig, step: int) -> None:
     """Train until the line of a step is written, then end as kill -9 ends a process."""
-    write = journal.Journal.write
-
-    def last(self: journal.Journal, name: str, line: dict[str, Any]) -> None:
-        write(self, name, line)
-        if name == journal.LOG and line["step"] == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    journal.Journal.write = last  # type: ignore[method-assign]
+    kill_after(step)
     train(config)
 
 
@@ -283,7 +276,7 @@ def test_narrow_precisions_learn_and_resume(tiny_path: Path, tmp_path: Path, pre
     kinds = {p.dtype for p in run.model.parameters() if not p.requires_grad}
     assert kinds == {DTYPES[precision]}
     assert {p.dtype for p in run.model.parameters() if p.requires_grad} == {torch.float32}
-    assert run.optimizer.scaler.is_enabled() is (precision == "fp16")
+    assert run.optimizer.scale.enabled is (precision == "fp16")
     run.steps(lambda: False)
     found = losses_of(config)
     assert found[-1] < found[0] / 2

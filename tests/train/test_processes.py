@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mmdata.errors import MmdataError
 from mmdata.train import checkpoint, journal
@@ -48,16 +50,20 @@ def pair(work: Callable[[Dist], None]) -> list[int | None]:
     return [process.exitcode for process in members]
 
 
-def config_of(tiny_path: Path, tmp_path: Path, name: str, **sections: Any) -> TrainConfig:
+def config_of(
+    tiny_path: Path, tmp_path: Path, name: str, pictures: Sequence[int] = (0, 1, 3, 4, 5, 6), **sections: Any
+) -> TrainConfig:
     """Seven samples, one of them words only, in packs that do not come out even."""
     data = tmp_path / "data"
     if not data.exists():
         samples = [shelf.captioned(number, 3 + number) for number in range(7)]
-        samples[2].parts = {}
+        for number in set(range(7)) - set(pictures):
+            samples[number].parts = {}
         shelf.write(data, "image_text", samples)
     return tiny.config(
-        tiny_path, str(data), name=name, stage="joint",
+        tiny_path, str(data), name=name,
         **{
+            "stage": "joint",
             "plan": {"tokens_per_pack": 64, "packs_per_step": 4, "epochs": 2},
             "losses": {"weights": {"lm": 1.0, "info_nce": 0.1}},
             "optimizer": {"lr_projector": 1e-3, "lr_llm": 1e-3},
@@ -67,34 +73,118 @@ def config_of(tiny_path: Path, tmp_path: Path, name: str, **sections: Any) -> Tr
     )  # fmt: skip
 
 
-def test_two_processes_learn_what_one_does_and_either_goes_on_for_the_other(tiny_path: Path, tmp_path: Path) -> None:
-    weights = {"lm": 1.0}
-    one = config_of(tiny_path, tmp_path, "one", losses={"weights": weights})
-    two = config_of(tiny_path, tmp_path, "two", losses={"weights": weights})
-    calls: list[int] = []
+WAYS: dict[str, dict[str, Any]] = {
+    "full": {"stage": "joint", "optimizer": {"lr_projector": 1e-3, "lr_llm": 1e-3}},
+    "lora": {
+        "stage": "instruct", "optimizer": {"lr_projector": 1e-3, "lr_llm": 1e-2, "clip_norm": 0.05},
+        "llm": {"train": "lora", "lora": {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}},
+    },
+    "frozen": {"stage": "align"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_processes_learn_what_one_does_and_any_number_goes_on_for_any_other(
+    tiny_path: Path, tmp_path: Path, way: str
+) -> None:
+    """Two with parts of the LLM, two with replicas, then one: each goes on where the one before stopped."""
+    sections = {**WAYS[way], "losses": {"weights": {"lm": 1.0}}}
+    plan = {"tokens_per_pack": 64, "packs_per_step": 4, "epochs": 4}
+    one = config_of(tiny_path, tmp_path, "one", plan=plan, **sections)
     train(one)
-    assert pair(lambda dist: void(train(two, dist, stop=lambda: bool(calls.append(1)) or len(calls) == 2))) == [0, 0]
-    folders = [tmp_path / "runs" / name for name in ("one", "two")]
-    assert checkpoint.read_state(checkpoint.checkpoints(folders[1] / "checkpoints")[-1]).step == 2
-    train(two)
+    for done, sharding in ((1, "fsdp"), (2, "ddp"), (3, "fsdp")):
+        machine = {"folder": str(tmp_path / "runs"), "checkpoint_every": 1, "sharding": sharding}
+        many = config_of(tiny_path, tmp_path, "many", plan=plan, **{**sections, "machine": machine})
+        assert pair(lambda dist, many=many: void(train(many, dist, stop=lambda: True))) == [0, 0]  # type: ignore[misc]
+        newest = checkpoint.checkpoints(tmp_path / "runs" / "many" / "checkpoints")[-1]
+        assert checkpoint.read_state(newest).step == done
+    train(config_of(tiny_path, tmp_path, "many", plan=plan, **sections))
+    folders = [tmp_path / "runs" / name for name in ("one", "many")]
     alone, shared = (journal.read(folder / journal.LOG) for folder in folders)
-    assert len(alone) == len(shared) > 2
+    assert len(alone) == len(shared) > 4
     for a, b in zip(alone, shared, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
         assert (a["samples"], a["labels"], a["tokens"]) == (b["samples"], b["labels"], b["tokens"])
+        assert a["by"]["modality"] == pytest.approx(b["by"]["modality"], rel=1e-5)
     told = [
         [sorted(key for key, *_ in line["samples"]) for line in journal.read(folder / journal.SAMPLES)]
         for folder in folders
     ]
     assert told[0] == told[1]
+    learned = [load_file(checkpoint.resolve(str(folder)) / "model.safetensors") for folder in folders]
+    assert learned[0].keys() == learned[1].keys()
+    for name, value in learned[0].items():
+        torch.testing.assert_close(learned[1][name], value, rtol=1e-3, atol=2e-5)
 
 
-def test_negatives_of_all_processes_and_ranks_without_pictures_do_not_hang(tiny_path: Path, tmp_path: Path) -> None:
-    config = config_of(tiny_path, tmp_path, "nce")
+def test_parts_of_the_llm_and_replicas_give_the_same_with_every_loss_in_narrow_weights_too(
+    tiny_path: Path, tmp_path: Path
+) -> None:
+    """Blocks that run several times a pack, and layers that are computed again for the gradient."""
+    weights = {"lm": 1.0, "kl": 0.1, "masked_lm": 0.1, "info_nce": 0.1}
+    for name, precision, tolerance in (("fp32", "fp32", 1e-5), ("bf16", "bf16", 2e-2)):
+        found = []
+        for sharding in ("ddp", "fsdp"):
+            machine = {
+                "folder": str(tmp_path / "runs"), "sharding": sharding, "precision": precision,
+                "gradient_checkpointing": sharding == "fsdp",
+            }  # fmt: skip
+            sections = {**WAYS["lora"], "losses": {"weights": weights}, "machine": machine}
+            config = config_of(tiny_path, tmp_path, f"{name}-{sharding}", **sections)
+            assert pair(lambda dist, config=config: void(train(config, dist))) == [0, 0]  # type: ignore[misc]
+            found.append(journal.read(tmp_path / "runs" / config.name / journal.LOG))
+        for a, b in zip(*found, strict=True):
+            assert a["losses"] == pytest.approx(b["losses"], rel=tolerance, abs=tolerance)
+            assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=10 * tolerance)
+
+
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_after_a_kill_two_processes_go_on_bit_for_bit(tiny_path: Path, tmp_path: Path, sharding: str) -> None:
+    machine = {"folder": str(tmp_path / "runs"), "sharding": sharding, "checkpoint_every": 2}
+    sections = {**WAYS["lora"], "machine": machine}
+    through, killed = (config_of(tiny_path, tmp_path, name, **sections) for name in ("through", "killed"))
+    assert pair(lambda dist: void(train(through, dist))) == [0, 0]
+
+    def die(dist: Dist) -> None:
+        if dist.rank == 0:
+            kill_after(2)
+        train(killed, dist)
+
+    codes = pair(die)
+    assert codes[0] == -signal.SIGKILL
+    assert codes[1] not in (0, None)  # the other one ends by itself
+    assert pair(lambda dist: void(train(killed, dist))) == [0, 0]
+    logs = [journal.read(tmp_path / "runs" / name / journal.LOG) for name in ("through", "killed")]
+    assert len(logs[0]) > 3
+    for a, b in zip(*logs, strict=True):
+        assert (a["step"], a["losses"], a["grad_norm"]) == (b["step"], b["losses"], b["grad_norm"])
+
+
+def kill_after(step: int) -> None:
+    """End this process as kill -9 does once the line of a step is written."""
+    write = journal.Journal.write
+
+    def last(self: journal.Journal, name: str, line: dict[str, Any]) -> None:
+        write(self, name, line)
+        if name == journal.LOG and line["step"] == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    journal.Journal.write = last  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_a_process_without_pictures_keeps_nobody_waiting(tiny_path: Path, tmp_path: Path, sharding: str) -> None:
+    """One sample in seven has a picture, the LLM is frozen: a step's packs are of words only in one process or both."""
+    machine = {"folder": str(tmp_path / "runs"), "sharding": sharding}
+    plan = {"tokens_per_pack": 64, "packs_per_step": 2, "epochs": 2, "packing": False}
+    sections = {"stage": "align", "machine": machine, "plan": plan}
+    config = config_of(tiny_path, tmp_path, "few", pictures=(3,), **sections)
     assert pair(lambda dist: void(train(config, dist))) == [0, 0]
-    lines = journal.read(tmp_path / "runs" / "nce" / journal.LOG)
-    assert any(line["losses"]["info_nce"] > 0 for line in lines)
+    lines = journal.read(tmp_path / "runs" / "few" / journal.LOG)
+    assert sum(line["samples"] for line in lines) == 14
+    assert all(line["samples"] + line["bad"] <= 2 for line in lines)
+    assert any(line["losses"]["info_nce"] == 0 for line in lines)
 
 
 def test_where_one_process_fails_all_end_and_what_was_learned_is_kept(tiny_path: Path, tmp_path: Path) -> None:

@@ -95,11 +95,17 @@ def wav2vec2(folder: Path) -> str:
     return str(folder)
 
 
+def saved(path: Path) -> Path:
+    """Folder with llm, vision and whisper, made where they are not there."""
+    folder = path / "models"
+    if not folder.exists():
+        llm(folder / "llm"), vision(folder / "vision"), whisper(folder / "whisper")
+    return folder
+
+
 def config(tmp_path: Path, dataset: str, *, kinds: tuple[str, ...] = ("image",), **sections: Any) -> TrainConfig:
     """A training config over tiny models, made where they are not there; `sections` are laid over it."""
-    folders = {name: tmp_path / "models" / name for name in ("llm", "vision", "whisper")}
-    if not folders["llm"].exists():
-        llm(folders["llm"]), vision(folders["vision"]), whisper(folders["whisper"])
+    folders = {name: saved(tmp_path) / name for name in ("llm", "vision", "whisper")}
     image = {"model": str(folders["vision"]), "layer": -1, "fit": "crop"}
     encoders: dict[str, Any] = {
         "image": image,
