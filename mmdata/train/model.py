@@ -235,9 +235,11 @@ class MultimodalLM(nn.Module):
         share = self.config.losses.mask_share
         ids_T, chosen_T = losses.masked_tokens(batch.ids_T, answers_T, share, self.mask_id, embedding.num_embeddings)
         embeds_TE = torch.where(chosen_T.unsqueeze(1), embedding(ids_T), seen.embeds_TE)
-        hidden_KE = self.hidden(embeds_TE, batch)[chosen_T]
-        found_K = losses.token_losses(hidden_KE, batch.ids_T[chosen_T], self.logits, self.config.losses.chunk_tokens)
-        return found_K.mean().reshape(1) if len(found_K) else found_K.new_zeros(1)
+        hidden_TE = self.hidden(embeds_TE, batch)
+        chunk = self.config.losses.chunk_tokens
+        found_K = losses.token_losses(hidden_TE[chosen_T], batch.ids_T[chosen_T], self.logits, chunk)
+        # Where no token was drawn, a zero that still asks all blocks for gradients, as other processes do.
+        return (found_K.sum() / max(1, len(found_K)) + 0 * hidden_TE[:1].sum()).reshape(1)
 
     def _lora_pairs(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
         for module in self.llm.modules():
