@@ -127,7 +127,7 @@ class Chat:
                     found.labels += [IGNORE] * counts[taken[kind]]
                 taken[kind] += 1
                 continue
-            ids = self._control_ids(segment.text) if segment.kind == "control" else self.text_ids(segment.text)
+            ids = self._ids(segment)
             if segment.learn and segment.kind == "text" and ids:
                 # The first token of all is never predicted, so a label there teaches nothing.
                 first_said = min(first_said, max(1, len(found.ids)))
@@ -156,8 +156,12 @@ class Chat:
 
     def prompt_ids(self, turns: Sequence[Turn], features: Mapping[Kind, Sequence[int]]) -> list[int]:
         """Ids up to where the next answer begins: what generation goes on from."""
-        asked = self.encode([*turns, Turn("assistant", (("text", "."),))], features, 1 << 40)
-        return asked.ids[: next(index for index, label in enumerate(asked.labels) if label != IGNORE)]
+        whole = [*turns, Turn("assistant", (("text", "."),))]
+        segments = self.segments(whole)
+        last = max(place for place, segment in enumerate(segments) if segment.learn and segment.kind == "text")
+        answered = sum(len(self._ids(segment)) for segment in segments[last:])
+        ids = self.encode(whole, features, 1 << 40).ids
+        return ids[: len(ids) - answered]
 
     def segments(self, turns: Sequence[Turn]) -> list[Segment]:
         """The conversation cut into control text and contents, as this template writes it."""
@@ -222,10 +226,12 @@ class Chat:
         except TemplateError as error:
             raise SampleError(Reason.UNSUPPORTED, f"the chat template refuses {', '.join(roles)}: {error}") from None
 
-    def _control_ids(self, text: str) -> list[int]:
-        if text not in self._tokens:
-            self._tokens[text] = self._plain(text)
-        return self._tokens[text]
+    def _ids(self, segment: Segment) -> list[int]:
+        if segment.kind != "control":
+            return self.text_ids(segment.text)
+        if segment.text not in self._tokens:
+            self._tokens[segment.text] = self._plain(segment.text)
+        return self._tokens[segment.text]
 
     def _plain(self, text: str) -> list[int]:
         if not text:

@@ -28,7 +28,10 @@ def words(text: str) -> list[str]:
 
 
 def bleu(answers: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """BLEU of a corpus by sacrebleu, small letters, 0 to 100; Chinese is cut into characters, all else by `13a`."""
+    """BLEU of a corpus by sacrebleu, small letters, 0 to 100; Chinese is cut into characters, all else by `13a`.
+
+    0 where no answer has four words.
+    """
     import sacrebleu
 
     if not answers:

@@ -141,6 +141,10 @@ def test_a_conversation_without_an_answer_teaches_nothing() -> None:
         assert caught.value.reason is Reason.NO_ANSWER
 
 
+def tokens_said(labels: list[int]) -> str:
+    return str(TOKENIZER.decode([label for label in labels if label != IGNORE]))
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_prompt_is_what_stands_before_the_answer(template: str) -> None:
     chat = Chat(TOKENIZER, template)
@@ -150,6 +154,13 @@ def test_a_prompt_is_what_stands_before_the_answer(template: str) -> None:
     assert whole.ids[: len(prompt)] == prompt
     assert whole.labels[len(prompt)] != IGNORE
     assert set(whole.labels[: len(prompt)]) == {IGNORE}
+    # Answers given before are a part of the prompt.
+    talked = [*asked, Turn("assistant", (("text", "It is."),)), Turn("user", (("text", "Sure?"),))]
+    longer = chat.encode([*talked, Turn("assistant", (("text", "Yes."),))], {"image": [3]}, 1000)
+    prompt = chat.prompt_ids(talked, {"image": [3]})
+    assert longer.ids[: len(prompt)] == prompt
+    assert tokens_said(longer.labels[len(prompt) :]).startswith("Yes.")
+    assert tokens_said(longer.labels[: len(prompt)]).startswith("It is.")
 
 
 def test_a_template_that_refuses_roles_or_drops_content_names_the_sample_not_the_run() -> None:
