@@ -79,7 +79,7 @@ def _wide(steps: Sequence[Step], splits: Sequence[tuple[str, int, int]], label: 
             )
             marks.append(tag("text", loss.reason, x=x + 68, y=middle + 12, class_="small"))
             y += thick
-            place += max(thick + 8, 32)
+            place += max(thick + 10, 37)
             bottom = max(bottom, place)
     return svg(1120, bottom + 6, [*bands, *marks], label, "wide")
 

@@ -119,7 +119,10 @@ class Rows:
         own = {ours: _first(names, wanted) for ours, wanted in _OWN.items()}
         listed = _LISTED if self._removed else ()
         extra = [name for name in (*own.values(), *self.values, *listed) if name in names]
-        base = ledger.read(files.ledger, list(dict.fromkeys([*(name for name in (*_LEDGER, *_LEDGER_PICTURES) if name in names), *extra])))
+        base = ledger.read(
+            files.ledger,
+            list(dict.fromkeys([*(name for name in (*_LEDGER, *_LEDGER_PICTURES) if name in names), *extra])),
+        )
         rows = base.num_rows
         scores = {scorer: _aligned(path, base, embeddings=False) for scorer, path in files.scores.items()}
         selection = _aligned(files.selection, base, embeddings=True) if files.selection else None

@@ -73,6 +73,7 @@ def _score_column(rows: Rows, name: str, limits: list[Limit], rules: Sequence[Ap
     )
     if not number:
         return None
+    whole = whole and high - low > 2  # of fewer values one cannot tell: a share may be 0 and 1 only
     edges = _edges(low, high, BINS, 1.0 if whole else 0.0)
     counted: dict[tuple[int, str], int] = {}
     for place, fate, count in rows.ask(
