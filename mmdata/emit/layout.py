@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -79,7 +80,7 @@ class Layout:
     augments: tuple[str, ...] = ()
     video2dataset: bool = False
 
-    @property
+    @cached_property
     def is_document(self) -> bool:
         """Its text stands in messages, and a sample may have no media at all."""
         return MESSAGES in self.ledger_columns.names

@@ -46,8 +46,10 @@ class WindowRows:
     def take(self, places: Sequence[int]) -> WindowRows:
         """The rows at these places, in this order."""
         chosen = pa.array(places, pa.int64())
-        taken = [table.take(chosen) for table in (self.rows, self.annotations, self.scores, self.own)]
-        return WindowRows(*taken, self.added)
+        rows, annotations, scores, own = (
+            table.take(chosen) for table in (self.rows, self.annotations, self.scores, self.own)
+        )
+        return WindowRows(rows, annotations, scores, own, self.added)
 
     def copies(self, output: Output, seed: int) -> list[tuple[str, int]]:
         """Key in the dataset and place of every sample of an output, shuffled by a seeded hash of the key."""

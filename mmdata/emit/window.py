@@ -138,7 +138,7 @@ class _StagedParts:
         self._scratch = scratch
         self._files: dict[int, int] = {}  # descriptor by shard
         self._names: dict[int, str] = {}
-        self._places: dict[int, dict[str, list[tuple[str, int, int]]]] = {}
+        self._places: dict[int, dict[str, dict[str, tuple[int, int]]]] = {}  # offset and size, by shard, key and part
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> _StagedParts:
@@ -149,10 +149,13 @@ class _StagedParts:
                     stack.callback(path.unlink)
                 # A buffer would be filled anew for every header.
                 file = stack.enter_context(path.open("rb", buffering=0))
-                places: dict[str, list[tuple[str, int, int]]] = {}
+                places: dict[str, dict[str, tuple[int, int]]] = {}
                 for member in members(file, shard.staged):
                     if member.part not in WRITTEN_PARTS:
-                        places.setdefault(member.key, []).append((member.part, member.offset, member.size))
+                        known = places.setdefault(member.key, {})
+                        if member.part in known:
+                            raise ShardError(f"{shard.staged}: {member.key}.{member.part} is there twice")
+                        known[member.part] = member.offset, member.size
                 self._files[shard.shard] = file.fileno()
                 self._names[shard.shard] = shard.staged
                 self._places[shard.shard] = places
@@ -167,12 +170,13 @@ class _StagedParts:
 
         number: of the staged shard. Only a document may have no media.
         """
-        places = self._places[number].get(key, [])
-        found = sorted(part for part, _, _ in places)
-        if found != shard.parts or not (found or shard.layout.is_document):
-            expected = " ".join(shard.parts)
-            raise ShardError(f"{self._names[number]}: {key} has parts '{' '.join(found)}', its ledger has '{expected}'")
-        parts = {part: os.pread(self._files[number], size, offset) for part, offset, size in places}
-        if any(len(parts[part]) != size for part, _, size in places):
-            raise ShardError(f"{self._names[number]}: {key} could not be read whole")
+        places = self._places[number].get(key, {})
+        if list(places) != shard.parts or not (places or shard.layout.is_document):
+            found, expected = " ".join(places), " ".join(shard.parts)
+            raise ShardError(f"{self._names[number]}: {key} has parts '{found}', its ledger has '{expected}'")
+        file, parts = self._files[number], {}
+        for part, (offset, size) in places.items():
+            parts[part] = data = os.pread(file, size, offset)
+            if len(data) != size:
+                raise ShardError(f"{self._names[number]}: {key} could not be read whole")
         return parts
