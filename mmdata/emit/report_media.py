@@ -23,7 +23,7 @@ WAVE_PX, MEL_PX, SOUND_WIDTH_PX = 56, 80, 320
 SOUND_BYTES = 400_000  # a longer one is drawn, but cannot be played
 MIME = {"flac": "audio/flac", "wav": "audio/wav"}
 _TOO_MANY_PIXELS = 100_000_000
-_PAPER, _INK = (246, 244, 240), (150, 96, 40)
+_PAPER, _INK = (40, 28, 24), (196, 200, 96)  # dark as the Mel picture below it is; blue, green, red
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def test_a_wave_form_shows_where_it_is_loud() -> None:
     wave[8_000:] = np.sin(np.arange(8_000) / 3)
     found = tile_of({"flac": flac(wave)})
     assert (found.width_px, found.height_px) == (SOUND_WIDTH_PX, WAVE_PX)
-    inked = (pixels(found)[:, :, 2] < 120).sum(axis=0)
+    inked = (pixels(found)[:, :, 1] > 120).sum(axis=0)
     assert inked[: SOUND_WIDTH_PX // 2 - 4].max() <= 3
     assert inked[SOUND_WIDTH_PX // 2 + 4 :].min() > WAVE_PX // 2
 
