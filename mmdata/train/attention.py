@@ -67,9 +67,11 @@ def attend(
     grouped = query_BHTD.shape[1] != key_BHTD.shape[1]
     lengths = [end - start for start, end in pairwise(bounds.tolist())]
     # Split, not sliced: the gradient of each slice would be as large as the whole pack.
-    samples = zip(*(states.split(lengths, dim=2) for states in (query_BHTD, key_BHTD, value_BHTD)), strict=True)
+    states = (torch.split(of_pack, lengths, dim=2) for of_pack in (query_BHTD, key_BHTD, value_BHTD))
     parts = [
-        scaled_dot_product_attention(*sample, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped)
-        for sample in samples
+        scaled_dot_product_attention(
+            query, key, value, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped
+        )
+        for query, key, value in zip(*states, strict=True)
     ]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None

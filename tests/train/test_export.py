@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
+from mmdata.train.chat import Chat, Turn
 from mmdata.train.collate import pack
+from mmdata.train.encoders import Encoder
 from mmdata.train.engine import train
 from mmdata.train.export import export, restored
-from mmdata.train.prepared import prepare
+from mmdata.train.model import load_tokenizer
+from mmdata.train.prepared import prepare, specs_of
+from mmdata.train.processor import llava_processor
 from tests.train import tiny
 
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
@@ -61,3 +67,43 @@ def test_what_llava_cannot_be_says_why(tiny_path: Path, tmp_path: Path) -> None:
     told = export(str(tmp_path / "tiny"), str(tmp_path / "out"))
     assert told[-1] == "no llava: its projector is linear, LLaVA's an mlp of 2 layers"
     assert not (tmp_path / "out" / "llava").exists()
+
+
+TURNS = {
+    "caption": [Turn("user", (("image", ""), ("text", "\nWhat is this?")))],
+    "system": [
+        Turn("system", (("text", "Be brief."),)),
+        Turn("user", (("text", "a "), ("image", ""), ("text", " picture"))),
+        Turn("assistant", (("text", "It is"),)),
+        Turn("user", (("text", "What?"),)),
+    ],
+}
+
+
+@pytest.mark.parametrize("turns", TURNS.values(), ids=TURNS)
+@pytest.mark.parametrize("template", ["plain", "vicuna", "chatml", "llama3", "tokenizer"])
+def test_the_processor_writes_prompts_as_training_wrote_them(tiny_path: Path, template: Any, turns: list[Turn]) -> None:
+    image = {"image": {"model": str(tiny.saved(tiny_path) / "vision"), "layer": -2, "fit": "pad"}}
+    llm = {"template": template, "system": "Say what you see." if template == "vicuna" else ""}
+    config = tiny.config(tiny_path, str(tiny_path / "eight"), encoders=image, llm=llm)
+    tokenizer = load_tokenizer(config.llm)
+    chat = Chat(tokenizer, template, llm["system"])
+    features = specs_of(config)["image"].features
+    ours = chat.prompt_ids(turns, {"image": [features]})
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]}, replace_extra_special_tokens=False)
+    image_id = tokenizer.convert_tokens_to_ids("<image>")
+    processor = llava_processor(Encoder(config.encoders["image"], "image"), config.llm, tokenizer, "pad")
+    said = [
+        {"role": t.role, "content": [{"type": k, **({"text": v} if k == "text" else {})} for k, v in t.parts]}
+        for t in turns
+    ]
+    text = processor.apply_chat_template(said, add_generation_prompt=True)
+    inputs = processor(text=text, images=Image.new("RGB", (60, 30), (255, 0, 0)), add_special_tokens=False)
+    asked = [image_id if token < 0 else token for token in ours]
+    assert tokenizer.decode(inputs["input_ids"][0]) == tokenizer.decode(asked)
+    assert inputs["input_ids"][0] == asked or template == "vicuna"
+    pixels_CHW = inputs["pixel_values"][0]
+    mean, std = (torch.tensor(of) for of in (specs_of(config)["image"].mean, specs_of(config)["image"].std))
+    # Bars of the mean colour above and below, the picture between them.
+    assert torch.allclose(pixels_CHW[:, 0, 0], torch.zeros(3), atol=0.1)
+    assert torch.allclose(pixels_CHW[:, 4, 4], (torch.tensor([1.0, 0, 0]) - mean) / std, atol=0.1)

@@ -26,6 +26,7 @@ SPECIAL = ["<pad>", "<mask>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|be
 SPECIAL += ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 OWN_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 VISION = {"image_size": 8, "patch_size": 2, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 TEXT = "a picture of number one two three four five six seven eight nine ten What is this? USER: ASSISTANT: It is"
