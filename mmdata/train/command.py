@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from mmdata.train.config import TrainConfig, load
 from mmdata.train.dist import Dist
 from mmdata.train.engine import begin
+from mmdata.train.quiet import quiet_libraries
 from mmdata.train.report import dry_run, render
 
 
@@ -51,7 +52,7 @@ def start(path: str, overrides: Sequence[str], dry: bool, tell: Callable[[str], 
     """
     config = load(path, overrides)
     if dry:
-        with _quiet_libraries():
+        with quiet_libraries():
             tell(render(dry_run(config)))
         return 0
     return run(config, tell)
@@ -63,7 +64,7 @@ def run(config: TrainConfig, tell: Callable[[str], None], asked: Callable[[], bo
     asked: whether to stop; by signals to this process where left out.
     """
     device = "cuda" if torch.cuda.is_available() and config.machine.device != "cpu" else "cpu"
-    with _quiet_libraries(), Dist.from_environment(device, config.machine.step_limit_s) as dist:
+    with quiet_libraries(), Dist.from_environment(device, config.machine.step_limit_s) as dist:
         say = tell if dist.rank == 0 else lambda text: None
         begun = begin(config, dist)
         done, steps = begun.state.step, begun.plan.num_steps
@@ -75,14 +76,3 @@ def run(config: TrainConfig, tell: Callable[[str], None], asked: Callable[[], bo
         say(f"{result.folder}: {result.steps:,} of {result.num_steps:,} steps done{after}")
         # Another process may have been the one that was asked.
         return 0 if is_done else 128 + (getattr(stop, "signal", 0) or signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """No progress bars between the lines of steps, and of transformers' remarks only errors."""
-    from transformers.utils import logging
-
-    remarks: Any = logging
-    remarks.disable_progress_bar()
-    remarks.set_verbosity_error()
-    yield

@@ -82,7 +82,7 @@ def export_model(
         _tell(line)
 
 
-Trained = Annotated[str, typer.Argument(metavar="CKPT", help="run folder or one of its checkpoints")]
+Trained = Annotated[str, typer.Argument(metavar="CKPT", help="run folder, its training file, or a checkpoint")]
 Moved = Annotated[
     list[str] | None, typer.Argument(metavar="[a.b=c ...]", help="what has moved since, for instance llm.model=PATH")
 ]
@@ -124,7 +124,8 @@ def evaluate(
 
     Writes RUN/eval/<name>/metrics.json and answers.jsonl. What cannot be asked has a line with its reason.
 
-    Examples:  mmdata eval runs/train/align --before --show 5 --candidates 32   |   mmdata eval runs/train/align --blind
+    Examples:  mmdata eval pipelines/train/align.yaml --before --show 5 --candidates 24
+    |   mmdata eval runs/train/align --blind   |   mmdata eval runs/train/align --shuffle-media
     |   mmdata eval runs/train/instruct --data val2014.json --images val2014/ --prompt "Describe the picture."
     """
     from mmdata.train.evaluate import EvalOptions

@@ -79,6 +79,7 @@ def _evaluated(
     lines = [*answers(restored, given, options), *asked.failed]
     metrics: dict[str, Any] = {
         "checkpoint": restored.name, "options": asdict(options), "questions": len(given),
+        "words": "small letters, not PTB tokenised",
         "failed": dict(Counter(line["reason"] for line in lines if "reason" in line)), **summaries(lines),
     }  # fmt: skip
     pictures = [question for question in given if question.form == "caption" and question.kinds]

@@ -13,22 +13,16 @@ from typing import Any
 import torch
 
 from mmdata.errors import ConfigError
-from mmdata.train import checkpoint
-from mmdata.train.config import load
-from mmdata.train.dist import Dist
-from mmdata.train.model import MultimodalLM, load_llm, load_tokenizer
-from mmdata.train.prepared import blank_id, specs_of
+from mmdata.train.model import MultimodalLM
+from mmdata.train.prepared import specs_of
 from mmdata.train.processor import IMAGE_TOKEN, llava_processor
+from mmdata.train.restore import restore
 
 
 def restored(path: str) -> tuple[MultimodalLM, Any]:
-    """Model and tokenizer of a run folder's newest checkpoint, or of the checkpoint itself."""
-    found = checkpoint.resolve(path)
-    config = load(found.parents[1] / "config.yaml")
-    tokenizer = load_tokenizer(config.llm)
-    model = MultimodalLM(config, specs_of(config), load_llm(config.llm), blank_id(tokenizer), Dist())
-    checkpoint.load_model(found, model, whole=True)
-    return model.eval(), tokenizer
+    """Model and tokenizer of a run folder's newest checkpoint, or of the checkpoint itself, in fp32 on the CPU."""
+    found = restore(path, ["machine.device=cpu", "machine.precision=fp32"])
+    return found.model, found.chat.tokenizer
 
 
 def export(path: str, target: str) -> list[str]:

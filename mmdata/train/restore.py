@@ -35,9 +35,13 @@ class Restored:
 def restore(path: str, overrides: Sequence[str] = (), *, trained: bool = True) -> Restored:
     """The model of a run folder's newest checkpoint, or of the checkpoint itself, ready to be asked.
 
-    overrides: for what has moved since, for instance llm.model. trained=False: as it was before the first step, with
-    the same random weights and `init`. Raises ConfigError where there is no checkpoint or it is of another model.
+    path: or the training file of the run. overrides: for what has moved since, for instance llm.model. trained=False:
+    as it was before the first step, with the same random weights and `init`. Raises ConfigError where there is no
+    checkpoint or it is of another model.
     """
+    if path.endswith((".yaml", ".yml")):
+        asked = load(path, overrides)
+        path = str(Path(asked.machine.folder) / asked.name)
     found = checkpoint.resolve(path)
     config = load(found.parents[1] / "config.yaml", overrides)
     # Checkpointing saves memory in backward only, and keeps some models from using their cache.

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from mmdata.errors import Reason, SampleError
+from mmdata.train import engine
 from mmdata.train.chat import IGNORE, Chat, Turn, caption_turns
 from mmdata.train.collate import pack
 from mmdata.train.dist import Dist
@@ -76,6 +78,30 @@ def test_cache_and_company_change_no_answer(untrained: Restored) -> None:
     assert len(set(together)) > 1
     assert [generate(untrained, [prompt], Decoding(max_new_tokens=12))[0] for prompt in prompts] == together
     assert [greedy_without_cache(untrained, prompt, 12) for prompt in prompts] == together
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_every_attention_answers_alike(learned: Path, untrained: Restored, attention: str) -> None:
+    other = restore(str(learned), [f"llm.attention={attention}"], trained=False)
+    asked = [1, 3, 2]
+    expected = generate(untrained, prompts_of(untrained, asked), Decoding(12))
+    assert generate(other, prompts_of(other, asked), Decoding(12)) == expected
+
+
+def test_lora_answers_with_a_cache_as_without(tiny_path: Path, tmp_path: Path) -> None:
+    lora = {"r": 4, "lora_alpha": 64, "target_modules": "all-linear"}
+    config = tiny.config(
+        tiny_path, str(tiny_path / "eight"), stage="instruct", llm={"train": "lora", "lora": lora},
+        plan={"max_steps": 3}, optimizer={"lr_llm": 1e-2}, machine={"folder": str(tmp_path)},
+    )  # fmt: skip
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(config.to_yaml()))
+    engine.train(config)
+    tuned, before = restore(str(file)), restore(str(file), trained=False)
+    prompts = prompts_of(tuned, [1, 2])
+    found = generate(tuned, prompts, Decoding(12))
+    assert [greedy_without_cache(tuned, prompt, 12) for prompt in prompts] == found
+    assert found != generate(before, prompts, Decoding(12))
 
 
 def test_drawn_answers_follow_from_the_seed(untrained: Restored) -> None:
