@@ -22,6 +22,12 @@ class StageCount:
     dropped: int = 0
     seconds: float = 0.0
 
+    @classmethod
+    def of(cls, samples: Sequence[Sample], seconds: float) -> StageCount:
+        """Count one batch as it came out of a stage."""
+        statuses = Counter(sample.status for sample in samples)
+        return cls(len(samples), statuses[Status.OK], statuses[Status.FAILED], statuses[Status.DROPPED], seconds)
+
     def add(self, other: StageCount) -> None:
         self.given += other.given
         self.ok += other.ok
@@ -43,10 +49,7 @@ class Counters:
 
     def stage(self, name: str, samples: Sequence[Sample], seconds: float) -> None:
         """Count one batch that came out of stage `name`."""
-        statuses = Counter(sample.status for sample in samples)
-        self.stages.setdefault(name, StageCount()).add(
-            StageCount(len(samples), statuses[Status.OK], statuses[Status.FAILED], statuses[Status.DROPPED], seconds)
-        )
+        self.stages.setdefault(name, StageCount()).add(StageCount.of(samples, seconds))
 
     def add(self, other: Counters) -> None:
         """Add the counts of `other` to these."""

@@ -142,7 +142,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for name in ("amount", "count", "share", "size", "seconds", "value", "clean", "clean_lines"):
+    for name in ("amount", "breakable", "count", "share", "size", "seconds", "value", "clean", "clean_lines"):
         environment.filters[name] = getattr(report_text, name)
     return environment
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from markupsafe import Markup, escape
+
 CAPTION_CHARS = 160
 KEY_CHARS = 80
 
@@ -23,6 +25,11 @@ def clean(text: str | None, chars: int = CAPTION_CHARS) -> str:
     cut = text[: 4 * chars]
     line = " ".join(_BAD.sub("\ufffd", _CONTROL.sub(" ", cut)).split())
     return line if len(line) <= chars and len(cut) == len(text) else line[: chars - 1].rstrip() + "\u2026"
+
+
+def breakable(reason: str) -> Markup:
+    """A reason that may go on in the next line after a dot or a low line."""
+    return Markup(re.sub(r"(?<=[._])", "<wbr>", str(escape(reason))))
 
 
 def clean_lines(text: str, chars: int = 200_000) -> str:

@@ -14,10 +14,12 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from typing import Any, BinaryIO
 
 import orjson
 
+from mmdata.counters import StageCount
 from mmdata.errors import Reason, SampleError
 from mmdata.sample import RAW, Sample, clean_detail
 
@@ -53,29 +55,31 @@ def unpack(read: Callable[[int], bytes]) -> tuple[list[Sample], dict[str, Any]]:
     return samples, header
 
 
-def run_stages(stages: Sequence[Any], sample: Sample) -> tuple[list[Sample], dict[str, float]]:
-    """One sample (and its children) through the stages; returns them with the seconds each stage took.
+def run_stages(stages: Sequence[Any], sample: Sample) -> tuple[list[Sample], dict[str, StageCount]]:
+    """One sample (and its children) through the stages; returns them, and what each stage took, by its name.
 
     What a stage raises becomes the reason of the sample: SampleError its own, MemoryError `decode.oom`, anything else
     `internal.error` with the error's name, since one stranger's file must not end the work on all others.
     """
-    samples, seconds = [sample], dict[str, float]()
+    samples, counts = [sample], dict[str, StageCount]()
     for stage in stages:
         given = [s for s in samples if takes(stage, s)]
         rest = [s for s in samples if not takes(stage, s)]
         if not given:
             continue
         start = time.perf_counter()
+        done = given
         try:
-            samples = stage.process(given) + rest
+            made = stage.process(given)
+            samples, done = made + rest, made
         except SampleError as error:
             _end_all(given, error.reason, error.detail)
         except MemoryError:
             _end_all(given, Reason.DECODE_OOM, "over the memory limit")
         except Exception as error:  # the one place where a stage's bug becomes a status
             _end_all(given, Reason.INTERNAL, f"{stage.name}: {type(error).__name__}: {error}")
-        seconds[stage.name] = seconds.get(stage.name, 0.0) + time.perf_counter() - start
-    return samples, seconds
+        counts.setdefault(stage.name, StageCount()).add(StageCount.of(done, time.perf_counter() - start))
+    return samples, counts
 
 
 def takes(stage: Any, sample: Sample) -> bool:
@@ -137,15 +141,16 @@ def _answer(stdin: BinaryIO, stdout: BinaryIO, stages: Sequence[Any]) -> None:
             return
         for sample in samples:
             columns = dict(sample.columns)
-            done, seconds = run_stages(stages, sample)
+            done, counts = run_stages(stages, sample)
+            told = {"stages": {name: astuple(count) for name, count in counts.items()}}
             for each in done:
                 if len(each.parts) > 1:
                     each.parts.pop(RAW, None)  # decoded: the raw bytes need not travel back
             try:
-                answer = pack(done, {"seconds": seconds})
+                answer = pack(done, told)
             except (TypeError, ValueError) as error:  # a stage's bug: a column that is no plain value
                 detail = clean_detail(f"{type(error).__name__}: {error}")
-                answer = pack([Sample(sample.key, {}, columns, Reason.INTERNAL, detail)], {"seconds": seconds})
+                answer = pack([Sample(sample.key, {}, columns, Reason.INTERNAL, detail)], told)
             stdout.write(answer)
             stdout.flush()
 

@@ -204,20 +204,19 @@ def _staged(
 def _through(batch: list[Sample], stages: list[Stage], sandbox: Sandbox | None, counters: Counters) -> list[Sample]:
     given = [s for s in batch if any(takes(stage, s) for stage in stages)]
     rest = [s for s in batch if not any(takes(stage, s) for stage in stages)]
-    seconds: dict[str, float] = {}
+    counts: dict[str, StageCount] = {}
     if sandbox is not None:
-        sandbox.seconds = seconds
+        sandbox.counts = counts
         done = sandbox.process(given)
     else:
         done = []
         for sample in given:
             samples, took = run_stages(stages, sample)
             done += samples
-            for name, value in took.items():
-                seconds[name] = seconds.get(name, 0.0) + value
-    for stage in stages:  # of a shard; what passes a stage by is not its work
-        taken = [sample for sample in done if sample.columns.get("modality") in stage.modalities]
-        counters.stage(stage.name, taken, seconds.get(stage.name, 0.0))
+            for name, count in took.items():
+                counts.setdefault(name, StageCount()).add(count)
+    for stage in stages:  # in their order, those too that had nothing to do
+        counters.stages.setdefault(stage.name, StageCount()).add(counts.get(stage.name, StageCount()))
     return done + rest
 
 

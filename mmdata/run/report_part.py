@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def report_part(
         digest=digest or None,
         selection=selection.key,
         shards=[ShardFiles(s.shard, s.ledger, dict(s.scores), s.selection, s.staged) for s in selection.shards],
-        counters=counters,
+        counters=_in_order(counters, [stage.name for stage in driver.resolved.stages]),
         score_counters=scores,
         rules=applied(rules, selection.counts.rules),
         config_yaml=yaml.safe_dump(pipeline.to_yaml(), sort_keys=False, allow_unicode=True),
@@ -49,6 +50,13 @@ def report_part(
         written=_written(dataset) if dataset else {},
     )
     write_report(of_run, driver.run.report, of_dataset)
+
+
+def _in_order(counters: Counters, stages: Sequence[str]) -> Counters:
+    """The same with its stages in the order of the pipeline: records on disk have them by name."""
+    order = {name: place for place, name in enumerate(["fetch", *stages])}
+    ordered = sorted(counters.stages.items(), key=lambda item: order.get(item[0], len(order)))
+    return replace(counters, stages=dict(ordered))
 
 
 def _shows(report: str, names: Sequence[str]) -> bool:

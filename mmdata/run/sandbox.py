@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import mmdata
+from mmdata.counters import StageCount
 from mmdata.errors import MmdataError, Reason
 from mmdata.run.child import OUT_OF_MEMORY_EXIT, pack, unpack
 from mmdata.sample import Sample
@@ -50,7 +51,7 @@ class Sandbox:
         self._memory_mb = memory_mb
         self._child: _Child | None = None
         self.restarts = 0
-        self.seconds: dict[str, float] = {}
+        self.counts: dict[str, StageCount] = {}  # by stage, of what was answered
 
     def __enter__(self) -> Sandbox:
         return self
@@ -102,10 +103,17 @@ class Sandbox:
             samples, extra = child.receive(time.monotonic() + self._timeout_s)
             if not samples or not all(s.key == sample.key or s.key.startswith(f"{sample.key}_") for s in samples):
                 raise ChildDied(Reason.DECODE_CRASHED, "the decoder answered for another sample")
-            for name, seconds in extra["seconds"].items():
-                self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+            self._count(extra)
             child.served += 1
             yield samples
+
+    def _count(self, extra: Mapping[str, Any]) -> None:
+        try:
+            for name, (given, ok, failed, dropped, seconds) in extra["stages"].items():
+                count = StageCount(int(given), int(ok), int(failed), int(dropped), float(seconds))
+                self.counts.setdefault(str(name), StageCount()).add(count)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            raise ChildDied(Reason.DECODE_CRASHED, "the decoder gave an answer that makes no sense") from None
 
     def _ready_child(self) -> _Child:
         if self._child is not None and self._child.served >= RECYCLE_SAMPLES:

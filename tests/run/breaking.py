@@ -102,6 +102,8 @@ class Breaks:
             "other": _message(["pictures-000000000004", {}, "ok", "", []]),
             "reason": _message(["pictures-000000000001", {}, "fine", "", []]),
             "none": _message(),
+            "names": _message(["pictures-000000000001", {}, "ok", "", []], stages="breaks"),
+            "counts": _message(["pictures-000000000001", {}, "ok", "", []], stages={"breaks": [1, 1, "many", 0, 0.1]}),
         }
         for descriptor in range(3, 10):
             try:
@@ -111,8 +113,8 @@ class Breaks:
         time.sleep(3600)
 
 
-def _message(*samples: list[Any]) -> bytes:
-    header = json.dumps({"samples": samples, "seconds": {}}).encode()
+def _message(*samples: list[Any], stages: Any = ()) -> bytes:
+    header = json.dumps({"samples": samples, "stages": stages or {}}).encode()
     return LENGTH.pack(len(header)) + header
 
 

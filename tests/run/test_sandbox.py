@@ -73,7 +73,7 @@ def test_samples_come_back_in_order_with_what_the_stages_added(shared: Sandbox) 
     assert [sample.parts["raw"] for sample in done] == [f"raw {number}".encode() for number in range(40)]
     assert {sample.columns["mark"] for sample in done} == {"SEEN"}
     assert [sample.columns["row"] for sample in done] == list(range(40))
-    assert shared.seconds["breaks"] > 0
+    assert shared.counts["breaks"].seconds > 0
 
 
 def test_one_child_serves_batch_after_batch(shared: Sandbox) -> None:
@@ -115,7 +115,9 @@ def test_a_sample_that_breaks_its_decoder_costs_that_sample_only(
     assert _reasons(sandbox.process(_samples(b"next"))) == ["ok"], "the sandbox goes on after it"
 
 
-@pytest.mark.parametrize("does", [b"text", b"list", b"long", b"part", b"minus", b"other", b"reason", b"none"])
+@pytest.mark.parametrize(
+    "does", [b"text", b"list", b"long", b"part", b"minus", b"other", b"reason", b"none", b"names", b"counts"]
+)
 def test_an_answer_of_a_decoder_that_was_taken_over_is_only_data(sandbox: Sandbox, does: bytes) -> None:
     raws = [b"one", b"nonsense:" + does, b"three"]
     samples = _samples(*raws)
