@@ -24,6 +24,7 @@ from mmdata.train.retrieval import retrieve
 from mmdata.train.vqa import vqa_accuracy
 
 _COLUMNS = ("bleu", "rouge_l", "cider_d", "vqa_accuracy", "exact_match", "word_error", "character_error")
+_TOLD_EVERY = 200
 _SUMS = {"word_error": "words", "character_error": "characters"}
 
 
@@ -76,17 +77,25 @@ def _evaluated(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     asked, entries = _asked(restored, options)
     given = questions.shuffled(asked.questions, options.seed) if options.shuffle_media else asked.questions
-    lines = [*answers(restored, given, options), *asked.failed]
+    lines = []
+    for line in answers(restored, given, options):
+        lines.append(line)
+        if len(lines) % _TOLD_EVERY == 0:
+            tell(f"{len(lines):,} of {len(given):,} asked")
+    lines += asked.failed
     metrics: dict[str, Any] = {
         "checkpoint": restored.name, "options": asdict(options), "questions": len(given),
         "words": "small letters, not PTB tokenised",
         "failed": dict(Counter(line["reason"] for line in lines if "reason" in line)), **summaries(lines),
     }  # fmt: skip
-    pictures = [question for question in given if question.form == "caption" and question.kinds]
-    if not restored.model.objectives.compares:
-        pictures = questions.drawn(pictures, options.candidates, options.seed) if options.candidates else []
-    if pictures:
-        metrics["retrieval"] = retrieve(restored, pictures)
+    if restored.model.objectives.compares or options.candidates:
+        limit = 0 if restored.model.objectives.compares else options.candidates
+        told = [question for question in given if question.form in ("caption", "speech") and question.kinds]
+        modalities = {name: [of for of in told if of.modality == name] for name in {of.modality for of in told}}
+        metrics["retrieval"] = {
+            name: retrieve(restored, questions.drawn(of, limit, options.seed))
+            for name, of in sorted(modalities.items())
+        }
     if options.blind:
         packs = blind.held_out_packs(restored, entries, options.max_samples, options.seed)
         metrics["blind"] = {"/".join(of): asdict(found) for of, found in blind.blind_losses(restored, packs).items()}
@@ -183,9 +192,8 @@ def table(metrics: dict[str, Any]) -> Iterator[str]:
         for name, found in groups.items():
             if name == "all" or len(groups) > 2:
                 yield f"  {name:28} {found['samples']:8} " + " ".join(f"{found[of]:15.3f}" for of in columns)
-    if "retrieval" in metrics:
-        found = metrics["retrieval"]
-        yield f"retrieval by {found['method']}, {found['media']} media, {found['texts']} texts"
+    for modality, found in metrics.get("retrieval", {}).items():
+        yield f"{modality}: retrieval by {found['method']}, {found['media']} media, {found['texts']} texts"
         for way in ("media_to_text", "text_to_media"):
             yield f"  {way:28} " + "  ".join(f"{name} {value:.3f}" for name, value in found[way].items())
     for name, found in metrics.get("blind", {}).items():

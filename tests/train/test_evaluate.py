@@ -15,7 +15,7 @@ from mmdata.errors import ConfigError
 from mmdata.train import engine, journal, retrieval
 from mmdata.train.blind import sample_losses
 from mmdata.train.collate import pack
-from mmdata.train.evaluate import EvalOptions, evaluate
+from mmdata.train.evaluate import EvalOptions, evaluate, summaries, table
 from mmdata.train.questions import entries_of, of_dataset, shuffled
 from mmdata.train.restore import restore
 from tests.train import shelf, tiny
@@ -44,12 +44,12 @@ def test_captions_known_by_heart_are_all_right_before_and_after(learned: Path) -
     assert {line["key"] for line in lines} == {f"made-{number:012d}" for number in (*range(8), 99)}
     [broken] = [line for line in lines if "answer" not in line]
     assert (broken["key"], broken["reason"]) == ("made-000000000099", "decode.corrupt")
-    found = metrics["retrieval"]
+    found = metrics["retrieval"]["image_text"]
     assert (found["method"], found["media"]) == ("embeddings", 8)
     assert found["media_to_text"]["recall@1"] > 0.8 < found["text_to_media"]["map"]
     earlier, _ = results(learned, "val-before")
     assert earlier["metrics"]["caption"]["all"]["exact_match"] == 0
-    assert earlier["retrieval"]["text_to_media"]["map"] < 0.8
+    assert earlier["retrieval"]["image_text"]["text_to_media"]["map"] < 0.8
     shown = told[told.index("made-000000000000") :].splitlines()
     assert shown[1].startswith("  before   ")
     assert shown[2:4] == ["  after    'picture w0'", "  right    'picture w0'"]
@@ -112,6 +112,22 @@ def test_likelihoods_are_those_of_media_and_caption_read_together(learned: Path)
             )
             assert found_NM[n, m] == pytest.approx(float(blank - real), abs=1e-3)
     assert (np.argmax(found_NM, axis=1) == np.arange(3)).all()
+
+
+def test_metrics_are_told_by_source_and_error_rates_are_of_the_corpus() -> None:
+    facts = {"form": "speech", "modality": "audio_text"}
+    lines = [
+        {"source": "a", "answer": "one two three", "references": ["one two four"], **facts},
+        {"source": "b", "answer": "five", "references": ["six"], **facts},
+        {"source": "b", "reason": "decode.corrupt", **facts},
+    ]
+    found = summaries(lines)["metrics"]["speech"]
+    assert found["all"]["word_error"] == 2 / 4
+    assert found["audio_text/a"]["word_error"] == 1 / 3
+    assert found["audio_text/b"] == {"samples": 1, "word_error": 1, "character_error": 1, "exact_match": 0}
+    told = list(table({"metrics": {"speech": found}, "failed": {"decode.corrupt": 1}}))
+    assert [line.split()[0] for line in told] == ["speech", "all", "audio_text/a", "audio_text/b", "not"]
+    assert told[1].split() == ["all", "2", "0.000", "0.500", f"{8 / 13:.3f}"]
 
 
 def test_without_a_loss_for_embeddings_so_many_candidates_are_ranked_by_likelihood(

@@ -99,7 +99,7 @@ def test_coco_captions_are_all_references_of_their_picture(folder: Path, learned
     found = metrics["metrics"]["caption"]["all"]
     assert (found["samples"], found["exact_match"], found["rouge_l"]) == (2, 1, 1)
     assert metrics["failed"] == {"fetch.storage": 1}
-    assert metrics["retrieval"]["texts"] == 3
+    assert metrics["retrieval"]["image"]["texts"] == 3
     assert (learned / "eval" / "captions_val" / "answers.jsonl").is_file()
     assert any("1 fetch.storage" in line for line in told)
 
