@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,12 +55,18 @@ class SampleLoader:
         self.data, self.chat, self.specs = list(data), chat, dict(specs)
         self.varied, self.seed, self.max_tokens = varied, seed, max_tokens
         self._readers: dict[int, ShardReader] = {}
+        self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_readers": {}}
 
     def reader(self, entry: int) -> ShardReader:
-        """The reader of entry number `entry`, opened when first asked for."""
+        """The reader of entry number `entry`, opened when first asked for.
+
+        A forked process opens its own: it would share the place in an open file with its parent and all its siblings.
+        """
+        if self._process != os.getpid():
+            self._readers, self._process = {}, os.getpid()
         if entry not in self._readers:
             options = self.data[entry]
             self._readers[entry] = ShardReader(options.dataset, options.modality, options.split)

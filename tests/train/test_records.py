@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -237,3 +239,15 @@ def test_a_video_file_gives_frames_with_their_times(tiny_path: Path, tmp_path: P
     with pytest.raises(SampleError) as caught:
         prepared.loader.load(0, 0, 1, 0)
     assert caught.value.reason is Reason.CORRUPT
+
+
+def test_a_forked_worker_does_not_move_the_place_in_its_parents_files(tiny_path: Path) -> None:
+    loader = prepare(tiny.config(tiny_path, str(tiny_path / "eight"))).loader
+    loader.load(0, 0, 0, 0)
+    ((file, _),) = loader.reader(0)._files._held.values()
+    before = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    child = multiprocessing.get_context("fork").Process(target=loader.load, args=(0, 0, 5, 0))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == before
