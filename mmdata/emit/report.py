@@ -7,6 +7,7 @@ something foreign got past the escaping. The same input gives the same bytes, ex
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -73,65 +74,75 @@ def write_report(report: ReportInput, path: str, dataset_path: str = "") -> None
     with tempfile.TemporaryDirectory(prefix="mmdata-report-") as scratch:
         rows = Rows(report.shards, columns, Path(scratch), report.removed)
         try:
-            storage.write_whole(path, _render(report, rows).encode("utf-8", "replace"))
+            counted = _counted(report, rows)
+            storage.write_whole(path, _page(report, rows, counted))
             if dataset_path:
                 of_dataset = replace(report, for_dataset=True, dataset=None, config_yaml="")
-                storage.write_whole(dataset_path, _render(of_dataset, rows).encode("utf-8", "replace"))
+                storage.write_whole(dataset_path, _page(of_dataset, rows, counted))
         finally:
             rows.close()
 
 
-def _render(report: ReportInput, rows: Rows) -> str:
-    limits, pictured = limits_of(report.rules), picture_shards(rows)
-    facts = facts_of(rows)
-    facts.stages = stage_times([("ingest", report.counters), *report.score_counters.items()])
-    duplicates = duplicates_of(rows, report.rules, pictured)
-    sheets = sheets_of(rows, limits, kept_only=report.for_dataset)
+def _page(report: ReportInput, rows: Rows, counted: Mapping[str, Any]) -> bytes:
+    """The page, with the samples that it may show."""
+    facts, duplicates = counted["facts"], counted["duplicates"]
+    sheets = sheets_of(rows, limits_of(report.rules), kept_only=report.for_dataset)
     groups = duplicates.sheets if duplicates and not report.for_dataset else []
     kept, others = ([sheet for sheet in sheets if (sheet.kind == "kept") is first] for first in (True, False))
     fill(rows, [*kept, *groups, *others])
-    sizes = sizes_of(rows)
-    curve = planted_curve(rows, limits)
-    note, notes = _notes(report.notes)
-    style = _template_file("report.css")
     examples = [] if report.for_dataset else [place for line in facts.reasons for place in line.examples]
-    return (
+    page = (
         _environment()
         .get_template("report.html.j2")
         .render(
+            **counted,
             report=report,
-            facts=facts,
-            finished=rows.has_selection,
-            waiting=not rows.has_selection
-            or any(loss.status == "waiting" for step in facts.steps for loss in step.losses),
-            policy=_policy(style),
-            style=Markup(style),
-            funnel=report_drawing.funnel(facts.steps, facts.splits),
-            sankey=report_sankey.sankey(report_sankey.streams_of(rows)),
             texts=texts_of(rows, examples),
-            columns=[(column, report_charts.score_chart(column)) for column in score_columns(rows, report.rules)],
-            curve=curve,
-            curve_chart=report_charts.curve_chart(curve) if curve else None,
-            sizes=sizes,
-            sizes_chart=report_charts.sizes_chart(sizes) if sizes else None,
-            bytes_chart=report_charts.bytes_chart(sizes) if sizes and sizes.bytes_bins else None,
-            balances=[*asked_for(report.rules), *came_to(rows)],
-            weights=weights_of(report.rules),
-            tails=[(tail, report_bars.tail_chart(tail)) for tail in tails_of(rows, report.rules, pictured)],
-            duplicates=duplicates,
             groups=[sheet for sheet in groups if sheet.pictures],
-            bars=report_bars,
             sheets=[sheet for sheet in sheets if sheet.pictures],
-            score=primary_column(rows, limits),
-            picture_shards=len(pictured),
-            threshold_note=note,
-            notes=notes,
             parts=[] if report.for_dataset else _parts(report, facts.stages),
-            shares=_shares(facts),
         )
     )
+    return page.encode("utf-8", "replace")
 
 
+def _counted(report: ReportInput, rows: Rows) -> dict[str, Any]:
+    """What both pages have."""
+    limits, pictured = limits_of(report.rules), picture_shards(rows)
+    facts = facts_of(rows)
+    facts.stages = stage_times([("ingest", report.counters), *report.score_counters.items()])
+    sizes, curve = sizes_of(rows), planted_curve(rows, limits)
+    note, notes = _notes(report.notes)
+    style = _template_file("report.css")
+    return {
+        "facts": facts,
+        "finished": rows.has_selection,
+        "waiting": not rows.has_selection
+        or any(loss.status == "waiting" for step in facts.steps for loss in step.losses),
+        "policy": _policy(style),
+        "style": Markup(style),
+        "funnel": report_drawing.funnel(facts.steps, facts.splits),
+        "sankey": report_sankey.sankey(report_sankey.streams_of(rows)),
+        "columns": [(column, report_charts.score_chart(column)) for column in score_columns(rows, report.rules)],
+        "curve": curve,
+        "curve_chart": report_charts.curve_chart(curve) if curve else None,
+        "sizes": sizes,
+        "sizes_chart": report_charts.sizes_chart(sizes) if sizes else None,
+        "bytes_chart": report_charts.bytes_chart(sizes) if sizes and sizes.bytes_bins else None,
+        "balances": [*asked_for(report.rules), *came_to(rows)],
+        "weights": weights_of(report.rules),
+        "tails": [(tail, report_bars.tail_chart(tail)) for tail in tails_of(rows, report.rules, pictured)],
+        "duplicates": duplicates_of(rows, report.rules, pictured),
+        "bars": report_bars,
+        "score": primary_column(rows, limits),
+        "picture_shards": len(pictured),
+        "threshold_note": note,
+        "notes": notes,
+        "shares": _shares(facts),
+    }
+
+
+@functools.cache
 def _environment() -> jinja2.Environment:
     """Templates beside this file; whatever they print is escaped."""
     environment = jinja2.Environment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 from collections import Counter
 from dataclasses import replace
@@ -12,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import soundfile
 
 from mmdata.counters import Counters, StageCount
 from mmdata.emit.report import ReportInput, ShardFiles, write_report
 from mmdata.emit.report_data import facts_of
-from mmdata.emit.report_pictures import PICTURE_SHARDS
+from mmdata.emit.report_media import SOUND_BYTES
+from mmdata.emit.report_pictures import KEPT_PICTURES, PAGE_PICTURES_BYTES, PAGE_SOUND_BYTES, PICTURE_SHARDS
 from mmdata.emit.report_rows import Rows
 from mmdata.emit.report_rules import applied, limits_of
 from mmdata.emit.report_scores import planted_curve, score_columns
@@ -26,6 +29,7 @@ from mmdata.sample import Sample
 from mmdata.shards import ledger, storage
 from mmdata.shards.folders import RunFolder
 from tests.builders import failed_sample, image_sample, jpeg, write_run, write_staged_shard
+from tests.emit.media import audio_sample
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -301,6 +305,25 @@ def test_the_page_stays_small_however_large_the_pictures(tmp_path: Path) -> None
     write_staged_shard(run, 0, samples, [row / 60 for row in range(60)])
     select(run, 0)
     assert len(page_of(report_of(files(run, 1)), tmp_path)) < 3_000_000
+
+
+def test_the_page_stays_below_15_mb_however_much_there_is_to_hear(tmp_path: Path) -> None:
+    run = RunFolder(str(tmp_path / "run"))
+    rng = np.random.default_rng(0)
+    sink = io.BytesIO()
+    soundfile.write(sink, rng.integers(-(2**15), 2**15, 16_000 * 12, np.int16), 16_000, format="FLAC")
+    samples = [audio_sample(row) for row in range(60)]
+    for sample in samples:
+        sample.parts["flac"] = sink.getvalue()
+    write_staged_shard(run, 0, samples)
+    shards = [ShardFiles(0, run.ledger(0), {}, None, run.staged(0))]
+    page = page_of(report_of(shards, rules=[]), tmp_path)
+    tags = [tag for tag, _ in Tags(page).tags]
+    assert 300_000 < len(sink.getvalue()) < SOUND_BYTES
+    assert tags.count("img") == KEPT_PICTURES
+    assert 3 < tags.count("audio") == PAGE_SOUND_BYTES // len(sink.getvalue())
+    assert len(page) < 15_000_000
+    assert (PAGE_PICTURES_BYTES + PAGE_SOUND_BYTES) * 4 / 3 < 13_000_000, "two megabytes are left for words and charts"
 
 
 def test_pictures_come_from_a_bounded_number_of_shards(tmp_path: Path) -> None:
