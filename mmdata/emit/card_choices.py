@@ -22,7 +22,8 @@ def choices_text(rules: Sequence[AppliedRule]) -> list[str]:
 
 def plain(text: str) -> str:
     """Text of strangers as one cell of a table: no markup, no line end, at most 80 characters."""
-    return re.sub(r"[\s|`<>\[\]\\*_&]+", " ", clean(text, 400)).strip()[:80]
+    # A low line within a word is no markup.
+    return re.sub(r"[\s|`<>\[\]\\*&]+|\b_+|_+\b|(?<=_)_+", " ", clean(text, 400)).strip()[:80]
 
 
 def _thresholds(rules: Sequence[AppliedRule]) -> str:

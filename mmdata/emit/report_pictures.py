@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -17,14 +18,17 @@ from mmdata.emit.report_rows import Rows
 from mmdata.emit.report_rules import Limit
 from mmdata.emit.report_sayings import Place, Text, by_shard, texts_of
 from mmdata.emit.report_scores import primary_column
+from mmdata.emit.report_text import clean
+from mmdata.select.workspace import literal
 from mmdata.shards import storage, tar
 
 PICTURE_SHARDS = 24
 KEPT_PICTURES, REASON_PICTURES, SIDE_PICTURES, EDGE_PICTURES = 24, 8, 12, 8
 PAGE_PICTURES_BYTES = 6_500_000  # of JPEG over all sheets; base64 adds a third
 PAGE_SOUND_BYTES = 2_500_000
+EDGE_GROUPS = 4
+_GROUPED_BY = {"source", "modality", "language"}  # what the table of rows has
 _MEMBER_BYTES = 64_000_000
-QUOTE = "'"
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,16 @@ def _uri(mime: str, data: bytes) -> str:
     return f"data:{mime};base64,{base64.b64encode(data).decode()}" if data else ""
 
 
+def _with_edges(limits: Sequence[Limit]) -> Iterator[Limit]:
+    """Limits whose edges can be shown: of those that groups have of their own, a few."""
+    groups = Counter[tuple[int, str, str]]()
+    for limit in limits:
+        groups[limit.rule, limit.column, limit.side] += 1
+        is_first = not limit.of or groups[limit.rule, limit.column, limit.side] <= EDGE_GROUPS
+        if limit.value is not None and is_first and {name for name, _ in limit.of} <= _GROUPED_BY:
+            yield limit
+
+
 def picture_shards(rows: Rows) -> list[int]:
     """The shards that pictures are taken from, spread evenly."""
     numbers = sorted(rows.shards)
@@ -114,22 +128,25 @@ def sheets_of(rows: Rows, limits: Sequence[Limit], *, kept_only: bool = False) -
         sheets.append(Sheet("kept", "Had so far", "chosen at random; nothing is selected yet", chosen))
     lost = rows.ask(f"SELECT reason, count(*) {source} AND reason <> 'ok' GROUP BY 1 ORDER BY 2 DESC, 1")
     for reason, number in lost:
-        chosen = picks(f"reason = '{reason.replace(QUOTE, 2 * QUOTE)}'", "pick", REASON_PICTURES)
+        chosen = picks(f"reason = {literal(reason)}", "pick", REASON_PICTURES)
         note = f"{len(chosen)} of {number:,} that have pictures, chosen at random"
         sheets.append(Sheet("reason", reason, note, chosen))
     if score:
         sheets.append(Sheet("best", f"Highest {score}", "", picks(f"isfinite({v})", f"{v} DESC", SIDE_PICTURES)))
         sheets.append(Sheet("worst", f"Lowest {score}", "", picks(f"isfinite({v})", v, SIDE_PICTURES)))
-    for limit in limits:
-        if limit.value is None or limit.group:
-            continue
+    for limit in _with_edges(limits):
         c, passes = rows.column(limit.column), f"{limit.kept_sql} {limit.value!r}"
+        group = "".join(
+            f" AND {name} IS NOT DISTINCT FROM {'NULL' if value is None else literal(value)}"
+            for name, value in limit.of
+        )
         inward, outward = ("", " DESC") if limit.side == "min" else (" DESC", "")
-        beyond = picks(f"isfinite({c}) AND NOT {c} {passes}", c + outward, EDGE_PICTURES, c, "beyond")
-        within = picks(f"isfinite({c}) AND {c} {passes}", c + inward, EDGE_PICTURES, c, "within")
+        beyond = picks(f"isfinite({c}) AND NOT {c} {passes}{group}", c + outward, EDGE_PICTURES, c, "beyond")
+        within = picks(f"isfinite({c}) AND {c} {passes}{group}", c + inward, EDGE_PICTURES, c, "within")
         bound = limit.said if not limit.is_relative else f"{limit.said}, here {limit.value:.4g}"
+        title = f"Edge of {limit.column} {limit.side} {bound}" + (f", of {clean(limit.group, 40)}" if limit.of else "")
         note = "nearest to the threshold: first those beyond it, then those within"
-        sheets.append(Sheet("edge", f"Edge of {limit.column} {limit.side} {bound}", note, [*beyond, *within]))
+        sheets.append(Sheet("edge", title, note, [*beyond, *within]))
     return [sheet for sheet in sheets if sheet.picks]
 
 

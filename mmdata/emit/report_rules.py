@@ -41,8 +41,8 @@ class AppliedRule:
 class Limit:
     """One bound of a threshold. value: None where it is relative and selection has not run.
 
-    said: as the pipeline has it: `0.28`, `p10`, `top 30 %`. group: of a bound that every group has its own of, the
-    group's values; empty for one that holds for all rows. rule: number of its rule.
+    said: as the pipeline has it: `0.28`, `p10`, `top 30 %`. of: where every group has a bound of its own, columns and
+    values of the group; empty for one that holds for all rows. rule: number of its rule.
     """
 
     column: str
@@ -51,7 +51,12 @@ class Limit:
     said: str
     is_relative: bool
     rule: int
-    group: str = ""
+    of: tuple[tuple[str, str | None], ...] = ()
+
+    @property
+    def group(self) -> str:
+        """The group's values in one; empty for all rows."""
+        return ", ".join("none" if value is None else value for _, value in self.of)
 
     @property
     def kept_sql(self) -> str:
@@ -92,8 +97,10 @@ def _bounds(rule: AppliedRule, column: str, options: Mapping[str, Any], side: st
     found = [each for each in rule.facts.get("bounds", {}).get(column, ()) if each[side] is not None]
     if not found:
         yield Limit(column, side, None, bound, True, rule.number)
+    per = options.get("per") or []
+    columns = [per] if isinstance(per, str) else per
     for each in found:
-        group = ", ".join("none" if value is None else value for value in each["group"])
+        group = tuple(zip(columns, each["group"], strict=True))
         yield Limit(column, side, each[side], bound, True, rule.number, group)
 
 

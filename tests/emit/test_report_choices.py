@@ -18,6 +18,7 @@ from mmdata.emit.report import ShardFiles, write_report
 from mmdata.emit.report_balance import asked_for, came_to
 from mmdata.emit.report_charts import LEFT, RIGHT, WIDTH, labels_along
 from mmdata.emit.report_duplicates import duplicates_of
+from mmdata.emit.report_pictures import sheets_of
 from mmdata.emit.report_rules import AppliedRule, applied, limits_of
 from mmdata.emit.report_sankey import streams_of
 from mmdata.emit.report_sayings import turns_of
@@ -73,6 +74,31 @@ def test_limits_are_lines_at_their_place_on_the_page(pages: tuple[str, str]) -> 
     scores = pages[0].partition('<section id="scores"')[2].partition("</section>")[0]
     assert scores.count('class="limit"') == 1 + 4  # one for all rows, one for each of four sources
     assert "audio-text: max 1,005 (p90)" in scores
+
+
+def test_the_edge_of_every_bound_shows_what_lies_beyond_it_and_within(decided: Decided, tmp_path: Path) -> None:
+    limits = limits_of(decided.rules)
+    sheets = [sheet for sheet in sheets_of(decided.rows(tmp_path), limits) if sheet.kind == "edge"]
+    assert {sheet.title for sheet in sheets} == {
+        "Edge of clip_similarity min 0.1",
+        "Edge of bytes max p90, here 1628, of pictures",
+        "Edge of bytes max p90, here 1005, of audio-text",
+        "Edge of bytes max p90, here 1003, of instruct",
+        "Edge of bytes max p90, here 1001, of video-text",
+    }
+    for sheet in sheets:
+        limit = next(limit for limit in limits if sheet.title.startswith(f"Edge of {limit.column}"))
+        (bound,) = (float(each) for each in re.findall(r"(?:min|here) ([\d.]+)", sheet.title))
+        sides = {
+            mark: [pick.score for pick in sheet.picks if pick.mark == mark and pick.score is not None]
+            for mark in ("beyond", "within")
+        }
+        assert len(sheet.picks) == sum(map(len, sides.values()))
+        assert sides["within"]
+        for mark, is_kept in (("beyond", False), ("within", True)):
+            far = [abs(score - bound) for score in sides[mark]]
+            assert far == sorted(far), "nearest first"
+            assert all((score >= bound if limit.side == "min" else score <= bound) is is_kept for score in sides[mark])
 
 
 def test_what_moving_a_threshold_would_do_is_what_selection_does_with_it(tmp_path: Path) -> None:
@@ -276,10 +302,10 @@ def test_the_card_tells_thresholds_duplicates_balance_and_long_tail(decided: Dec
     card = "\n".join(choices_text(decided.rules))
     assert "| `clip_similarity` | min 0.1 | all | 0.1 |" in card
     assert "| `bytes` | max p90 | audio-text | 1005 |" in card
-    assert "| 1 | sha256 | 4 | 19 | 15 | greatest clip similarity |" in card
-    assert "| image text | 24 | 66.7 % | 50.0 % | 12 | 50.0 % |" in card
+    assert "| 1 | sha256 | 4 | 19 | 15 | greatest clip_similarity |" in card
+    assert "| image_text | 24 | 66.7 % | 50.0 % | 12 | 50.0 % |" in card
     assert "About 8 captions of each concept: 4 of 15 concepts were in more." in card
-    assert "| audio text | 40.0 % | 25.0 % |" in card
+    assert "| audio_text | 40.0 % | 25.0 % |" in card
 
 
 @given(st.lists(st.tuples(st.floats(LEFT, RIGHT), st.integers(0, 10**9)), max_size=30))
