@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mmdata.errors import ConfigError
 from mmdata.train import attention
@@ -38,8 +40,12 @@ def compile_blocks(llm: Any, backend: str) -> None:
     eager: Any = torch.compiler.disable
     attention.register(eager(attention.attend))
     torch._dynamo.config.optimize_ddp = False  # its buckets cut graphs; these are small already
+    block: Any
     for block in blocks(llm):
-        block.forward = torch.compile(block.forward, backend=backend, dynamic=True)
+        again = getattr(block, "gradient_checkpointing", False)
+        block.gradient_checkpointing = False  # transformers' own stands where nothing inside of it is compiled
+        compiled = torch.compile(block.forward, backend=backend, dynamic=True)
+        block.forward = functools.partial(checkpoint, compiled, use_reentrant=False) if again else compiled
 
 
 def _probe(x: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,6 @@ the data and the run folder must be seen under the same paths by all machines.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import threading
@@ -20,7 +19,7 @@ from mmdata.train import command
 from mmdata.train.config import TrainConfig, load
 
 LOCAL = "local"
-_STOP = "stop"  # a file in the run folder that asks its processes to stop
+_STOP, _TOLD = ".stop", ".told"  # files in the run folder: asks its processes to stop, what they say
 _POLL_S = 0.2
 
 
@@ -36,40 +35,52 @@ def start_on_ray(path: str, overrides: Sequence[str], address: str, processes: i
     folder = Path(config.machine.folder) / config.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _STOP).unlink(missing_ok=True)
-    with _ray(address, processes):
-        with command.Stop(tell) as stop:
-            failed: list[BaseException] = []
+    with _ray(address, processes), (folder / _TOLD).open("w+") as told, command.Stop(tell) as stop:
+        failed: list[BaseException] = []
 
-            def fit() -> None:
-                try:
-                    _fit(config, str(Path(path).absolute()), given, processes)
-                except BaseException as error:
-                    failed.append(error)
+        def fit() -> None:
+            try:
+                _fit(config, {"path": str(Path(path).absolute()), "overrides": given}, processes, address == LOCAL)
+            except BaseException as error:
+                failed.append(error)
 
-            # In a thread, so that Ray's own handling of Ctrl-C, which drops the running step, is not put in place.
-            fitting = threading.Thread(target=fit, daemon=True)
-            fitting.start()
-            while fitting.is_alive():
-                fitting.join(_POLL_S)
-                if stop():
-                    (folder / _STOP).touch()
-            if failed:
-                raise failed[0]
-        (folder / _STOP).unlink(missing_ok=True)
+        # In a thread, so that Ray's own handling of Ctrl-C, which drops the running step, is not put in place.
+        fitting = threading.Thread(target=fit, daemon=True)
+        fitting.start()
+        running = True
+        while running:
+            fitting.join(_POLL_S)
+            running = fitting.is_alive()
+            while line := told.readline():
+                tell(line.rstrip("\n"))
+            if stop():
+                (folder / _STOP).touch()
+        if failed:
+            raise failed[0]
+    for name in (_STOP, _TOLD):
+        (folder / name).unlink(missing_ok=True)
     return 128 + stop.signal if stop.signal else 0
 
 
-def _fit(config: TrainConfig, path: str, overrides: list[str], processes: int) -> None:
+def _fit(config: TrainConfig, asked: dict[str, Any], processes: int, is_local: bool) -> None:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    made_by: Any = TorchTrainer
+
+    class Trainer(made_by):  # type: ignore[misc]
+        def _create_default_callbacks(self) -> list[Any]:
+            # What frees places when the driver dies asks the dashboard; a Ray of our own has none, and ends with us.
+            every = super()._create_default_callbacks()
+            return [each for each in every if type(each).__name__ != "PlacementGroupCleanerCallback" or not is_local]
+
     cluster: Any = ray
     gpus = 0 if config.machine.device == "cpu" else int(cluster.cluster_resources().get("GPU", 0))
     count = processes or max(1, gpus)
-    trainer = TorchTrainer(
+    trainer = Trainer(
         _work,
-        train_loop_config={"path": path, "overrides": overrides},
+        train_loop_config=asked,
         torch_config=TorchConfig(timeout_s=int(config.machine.step_limit_s) or 1800),
         scaling_config=ScalingConfig(num_workers=count, use_gpu=gpus >= count),
         run_config=RunConfig(
@@ -88,9 +99,13 @@ def _fit(config: TrainConfig, path: str, overrides: list[str], processes: int) -
 def _work(asked: dict[str, Any]) -> None:
     """One process of the run."""
     config = load(asked["path"], asked["overrides"])
-    command.run(
-        config, functools.partial(print, flush=True), (Path(config.machine.folder) / config.name / _STOP).exists
-    )
+    folder = Path(config.machine.folder) / config.name
+
+    def tell(text: str) -> None:
+        with (folder / _TOLD).open("a") as file:
+            file.write(text + "\n")
+
+    command.run(config, tell, (folder / _STOP).exists)
 
 
 @contextlib.contextmanager
@@ -104,7 +119,7 @@ def _ray(address: str, processes: int) -> Iterator[None]:
     import ray
 
     before = signal.getsignal(signal.SIGTERM)
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": True, "configure_logging": True}
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
     if address == LOCAL:
         cpus = max(os.cpu_count() or 1, processes)
         ray.init(address=LOCAL, num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)

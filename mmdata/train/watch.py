@@ -55,7 +55,7 @@ def text_of(line: dict[str, Any], num_steps: int) -> str:
             f"loss {line['loss']:.4f}" + (f" ({losses})" if len(line["losses"]) > 1 else ""),
             f"lr {rates}",
             f"{line['tokens_per_s']:.0f} tokens/s",
-            f"{line['tflops']:.3g} TFLOP/s" if line["mfu"] is None else f"mfu {line['mfu']:.1%}",
+            f"{line['tflops'] * 1000:.3g} GFLOP/s" if line["mfu"] is None else f"mfu {line['mfu']:.1%}",
             f"useful {line['useful_share']:.0%}",
             f"stall {stall:.0%}" + (f" ({cause})" if stall > 0.02 else ""),
             f"{line['memory_mb']:,} MB",
