@@ -22,6 +22,12 @@ from mmdata.stage import Resources
 from mmdata.text.words import HAN, KANA
 
 UNKNOWN = "und"  # ISO 639: undetermined
+# Some that the model knows for certain; whether it knows another, it is asked.
+_COMMON = (
+    "ar bg bn ca cs da de el en es et fa fi fr he hi hr hu id is it ja ka ko lt lv mk ms nl no pl pt ro ru sk sl sq "
+    "sr sv sw ta te th tl tr uk ur vi zh"
+)
+COMMON = frozenset(_COMMON.split())
 
 _LETTERS = re.compile(r"[^\W\d_]")
 _HAN = re.compile(f"[{HAN}]")
@@ -56,7 +62,8 @@ class Language:
     batch_size: Annotated[int, at.Ge(1)] = operational(16)
 
     def __post_init__(self) -> None:
-        if self.languages:
+        # The model takes half a second to load, which every command would wait for that only checks the options.
+        if set(self.languages) - COMMON:
             unknown = sorted(set(self.languages) - set(_identifier(()).labels))
             if unknown:
                 raise ValueError(f"languages: found {', '.join(unknown)}, which py3langid does not know")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from mmdata.errors import ConfigError
 from mmdata.options import build
-from mmdata.text.language import Language
+from mmdata.text.language import COMMON, Language, _identifier
 from tests.text.captions import NASTY, through
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -67,6 +67,10 @@ def test_below_the_confidence_asked_for_the_language_is_unknown_and_the_guess_is
     language, confidence = Language().identify("chat noir")
     assert language != "und"
     assert Language(min_confidence=0.99).identify("chat noir") == ("und", confidence)
+
+
+def test_what_is_taken_for_known_is_known() -> None:
+    assert set(_identifier(()).labels) >= COMMON
 
 
 def test_only_the_languages_asked_for_come_out() -> None:
