@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+import mmdata
 from mmdata.config import load
 from mmdata.errors import ConfigError
 from mmdata.run.catalog import resolve
@@ -77,6 +79,15 @@ def test_every_recipe_is_tested_and_cites_its_source(name: str) -> None:
     head = (RECIPES / f"{name}.yaml").read_text().partition("\n-")[0]
     assert all(line.startswith("#") for line in head.splitlines())
     assert "et al. 20" in head or "github.com/" in head
+
+
+def test_everything_that_is_no_code_is_named_as_data_of_the_package() -> None:
+    package = Path(mmdata.__file__).parent
+    project = (package.parent / "pyproject.toml").read_text(encoding="utf-8")
+    patterns = ast.literal_eval(project.split("package-data]\nmmdata = ")[1].splitlines()[0])
+    data = [path for path in package.rglob("*.*") if path.suffix not in (".py", ".pyc")]
+    assert {f"{name}.yaml" for name in NAMES} <= {path.name for path in data}
+    assert [path for path in data if not any(path.relative_to(package).match(pattern) for pattern in patterns)] == []
 
 
 def test_a_recipe_stands_among_rules_and_can_be_overridden(tmp_path: Path) -> None:
