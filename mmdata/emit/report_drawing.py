@@ -14,6 +14,7 @@ from mmdata.emit.report_data import Loss, Step
 from mmdata.emit.report_text import count, share
 
 MOST_LOSSES = 5  # lines per step; the rest is summed up in one
+_TWO_LINES = 35.0  # from one loss's words to the next one's
 _CLASS = {"failed": "failed", "dropped": "dropped", "waiting": "waiting"}
 
 
@@ -68,18 +69,19 @@ def _wide(steps: Sequence[Step], splits: Sequence[tuple[str, int, int]], label: 
             break
         on = full * steps[number + 1].rows / total
         bands.append(band(x + node, top, x + gap, top, max(on, 1.0), "flow kept"))
-        y, place = top + on, top + on + 44
+        y, place, last = top + on, top + on + 44, 0.0
         for loss in shown_losses(step):
             thick = full * loss.rows / total
+            place = max(place, last + _TWO_LINES - max(thick, 1.5) / 2)
             title = tag("title", f"{loss.reason}: {count(loss.rows)}")
             bands.append(band(x + node, y, x + 62, place, max(thick, 1.5), f"flow {_CLASS[loss.status]}", title))
-            middle = place + max(thick, 1.5) / 2
+            middle = last = place + max(thick, 1.5) / 2
             marks.append(
                 tag("text", count(loss.rows), x=x + 68, y=middle - 1, class_=f"strong {_CLASS[loss.status]}-text")
             )
             marks.append(tag("text", loss.reason, x=x + 68, y=middle + 12, class_="small"))
             y += thick
-            place += max(thick + 10, 37)
+            place += thick + 10
             bottom = max(bottom, place)
     return svg(1120, bottom + 6, [*bands, *marks], label, "wide")
 
