@@ -77,7 +77,7 @@ def write_report(report: ReportInput, path: str, dataset_path: str = "") -> None
             counted = _counted(report, rows)
             storage.write_whole(path, _page(report, rows, counted))
             if dataset_path:
-                of_dataset = replace(report, for_dataset=True, dataset=None, config_yaml="")
+                of_dataset = replace(report, for_dataset=True, dataset=None, config_yaml="", selection="")
                 storage.write_whole(dataset_path, _page(of_dataset, rows, counted))
         finally:
             rows.close()

@@ -89,8 +89,8 @@ def came_to(rows: Rows) -> list[Balance]:
     if not rows.has_selection:
         return []
     found = []
-    for column in COLUMNS:
-        for unit, weight in (("samples", "1"), ("hours", "duration_s / 3600.0")):
+    for unit, weight in (("samples", "1"), ("hours", "duration_s / 3600.0")):
+        for column in COLUMNS:
             groups = rows.ask(
                 f"SELECT coalesce({column}, '{NONE}'), coalesce(sum({weight}), 0)::DOUBLE AS before,"
                 f" coalesce(sum({weight} * greatest(coalesce(repeat, 1), 1)) FILTER (fate = 'kept'), 0)::DOUBLE"

@@ -30,7 +30,7 @@ def report_part(
 ) -> None:
     """Write the run's page and the one that goes with the dataset, unless those there show this dataset already."""
     of_dataset = DatasetFolder(dataset).report if dataset else ""
-    if all(_shows(path, [digest, selection.key]) for path in (driver.run.report, of_dataset) if path):
+    if _shows(driver.run.report, [digest, selection.key]) and (not of_dataset or _shows(of_dataset, [digest])):
         return
     pipeline = driver.pipeline
     removals = Removals.of(driver.run)
@@ -60,9 +60,9 @@ def _in_order(counters: Counters, stages: Sequence[str]) -> Counters:
 
 
 def _shows(report: str, names: Sequence[str]) -> bool:
-    """True where the page is there and has the digest of this dataset and the name of this selection.
+    """True where the page is there and has these names: the digest of its dataset, and of a run its selection's.
 
-    The digest alone will not do: what is removed may be shown on the page and be in no dataset.
+    For a run the digest alone will not do: what is removed may be shown on its page and be in no dataset.
     """
     try:
         page = storage.read_bytes(report)
