@@ -6,7 +6,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import audio, emit, faces, images, memory, recipes, resume, scoring, select, text, video
+from tests.bench import (
+    audio,
+    emit,
+    faces,
+    images,
+    memory,
+    recipes,
+    resume,
+    scoring,
+    select,
+    text,
+    train,
+    train_photos,
+    video,
+    what_if,
+)
 from tests.bench.table import Row, write
 
 BUILD = Path(__file__).parents[2] / "build" / "bench"
@@ -22,8 +37,11 @@ SECTIONS: dict[str, Callable[[Path], list[Row]]] = {
     "select-large": select.large_rows,
     "recipes": recipes.rows,
     "emit": emit.rows,
+    "what-if": what_if.rows,
     "memory": memory.rows,
     "resume": resume.rows,
+    "train": train.rows,
+    "train-photos": train_photos.rows,
 }
 
 
