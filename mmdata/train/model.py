@@ -139,9 +139,10 @@ class MultimodalLM(nn.Module):
         zero = sum((0 * p.sum() for p in self._outside_llm()), start=seen.embeds_TE.new_zeros(()))
         names = self.objectives.names
         if {"lm", "kl", "masked_lm"} & set(names):
-            # The zero also goes through the LLM: where processes share its blocks in parts, all of them need each block
-            # for their gradients, those too that have nothing to learn before it.
-            seen.embeds_TE = seen.embeds_TE + zero
+            if torch.is_grad_enabled() and not seen.embeds_TE.requires_grad:
+                # Where processes share the LLM's blocks in parts, all of them need each block for their gradients,
+                # those too that have nothing to learn before it.
+                seen.embeds_TE.requires_grad_()
             hidden_TE = self.hidden(seen.embeds_TE, batch)
             labelled_T = batch.labels_T != IGNORE
             hidden_KE, labels_K = hidden_TE[labelled_T], batch.labels_T[labelled_T]

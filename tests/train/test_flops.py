@@ -23,15 +23,14 @@ LORA = {"train": "lora", "lora": {"r": 8, "lora_alpha": 16, "target_modules": "a
 
 
 def counted(run: Run, pack: Batch) -> float:
-    """Forward and backward of a pack as torch counts it, less what is computed a second time."""
+    """Forward and backward of a pack as torch counts it, less the logits that only keep every weight in the sum."""
     torch.backends.mha.set_fastpath_enabled(False)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         found, total, _ = run.model(pack)
         (total + found["lm"].sum()).backward()
     head = 2 * run.model.decoder.get_output_embeddings().weight.numel()
     is_trained = run.model.decoder.get_output_embeddings().weight.requires_grad
-    # Logits of labels are computed again for the gradient, and those of one token more keep every weight in it.
-    return counter.get_total_flops() - head * pack.num_labels - head * (2 + is_trained)
+    return counter.get_total_flops() - head * (2 + is_trained)
 
 
 def first_pack(config: Any) -> tuple[Run, Batch]:
