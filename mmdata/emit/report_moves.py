@@ -76,16 +76,30 @@ def moves_of(rows: Rows, limit: Limit, span: Span, rules: Sequence[AppliedRule])
         looser = x < value if limit.side == "min" else x > value
         about = "" if x == value or kept == kept_now else "about" if later else "up to" if looser else ""
         moves.append(Move(x, said, passing, kept, about, x == value))
-    return Moves(limit, counts[0], moves)
+    return Moves(limit, counts[0], _telling(moves))
+
+
+def _telling(moves: Sequence[Move]) -> list[Move]:
+    """Without the moves that let pass what one nearer to the value in use lets pass."""
+    now = next((place for place, move in enumerate(moves) if move.is_now), 0)
+    return [
+        move
+        for place, move in enumerate(moves)
+        if place == now or move.passing != moves[place + (1 if place < now else -1)].passing
+    ]
 
 
 def _values(rows: Rows, v: str, limit: Limit, now: float, span: Span) -> list[float]:
-    """Round values near the one in use, within what there is; where none is on a side, quartiles of that side."""
+    """Round values near the one in use, within what there is; where those of a side change nothing, its quartiles."""
     found = {now}
     for sign, test in ((-1, "<"), (1, ">")):
         near = [round(now + sign * i * span.step, 10) for i in range(1, MOVES + 1)]
         near = [x for x in near if span.low <= x <= span.high]
-        if not near:
+        passing = f"count_if({v} {limit.kept_sql} ?)"
+        (changed,), *_ = rows.ask(
+            f"SELECT {passing} <> {passing} FROM rows WHERE isfinite({v})", [near[-1] if near else now, now]
+        )
+        if not changed:
             quartiles, *_ = rows.ask(
                 f"SELECT quantile_disc({v}, [0, 0.25, 0.5, 0.75, 1]) FROM rows WHERE isfinite({v}) AND {v} {test} ?",
                 [now],

@@ -109,7 +109,7 @@ def test_what_moving_a_threshold_would_do_is_what_selection_does_with_it(tmp_pat
     (table,) = column.moves
     assert [move.limit for move in table.moves if move.is_now] == [0.1]
     low, high = column.bins[0].low, column.bins[-1].high
-    assert len(table.moves) == 9
+    assert len({move.passing for move in table.moves}) == len(table.moves) > 4, "each changes something"
     assert all(low <= move.limit <= high for move in table.moves)
     other = next(move for move in table.moves if move.limit > 0.12)
     moved = decide(
@@ -127,6 +127,18 @@ def test_no_limit_is_offered_that_no_value_can_pass_or_fail(tmp_path: Path) -> N
     for move in column.moves[0].moves:
         assert move.is_now or found[0] <= move.limit <= found[-1]
         assert move.passing == sum(value <= move.limit for value in found)
+
+
+def test_where_round_values_change_nothing_those_of_samples_are_offered(tmp_path: Path) -> None:
+    shards = samples_of_all()[:2]
+    for number, sample in enumerate(sample for shard in shards for sample in shard if sample.is_ok):
+        sample.columns["bytes"] = 1 if number < 50 else 10_000
+    now = decide(tmp_path, [("thresholds", {"bytes": {"max": 5000}})], shards)
+    (column,) = (column for column in score_columns(now.rows(tmp_path), now.rules) if column.name == "bytes")
+    assert [(move.limit, move.passing, move.is_now) for move in column.moves[0].moves] == [
+        (10_000, 57, False),
+        (5000, 50, True),
+    ]
 
 
 def test_a_top_share_is_moved_as_a_share(tmp_path: Path) -> None:
