@@ -51,7 +51,12 @@ def pair(work: Callable[[Dist], None]) -> list[int | None]:
 
 
 def config_of(
-    tiny_path: Path, tmp_path: Path, name: str, pictures: Sequence[int] = (0, 1, 3, 4, 5, 6), **sections: Any
+    tiny_path: Path,
+    tmp_path: Path,
+    name: str,
+    pictures: Sequence[int] = (0, 1, 3, 4, 5, 6),
+    corrupt: Sequence[int] = (),
+    **sections: Any,
 ) -> TrainConfig:
     """Seven samples, one of them words only, in packs that do not come out even."""
     data = tmp_path / "data"
@@ -59,6 +64,8 @@ def config_of(
         samples = [shelf.captioned(number, 3 + number) for number in range(7)]
         for number in set(range(7)) - set(pictures):
             samples[number].parts = {}
+        for number in corrupt:
+            samples[number].parts["jpg"] = samples[number].parts["jpg"][:200]
         shelf.write(data, "image_text", samples)
     return tiny.config(
         tiny_path, str(data), name=name,
@@ -175,15 +182,16 @@ def kill_after(step: int) -> None:
 
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
 def test_a_process_without_pictures_keeps_nobody_waiting(tiny_path: Path, tmp_path: Path, sharding: str) -> None:
-    """One sample in seven has a picture, the LLM is frozen: a step's packs are of words only in one process or both."""
+    """Of seven samples one has a picture and one a broken one, the LLM is frozen: most packs have nothing to train."""
     machine = {"folder": str(tmp_path / "runs"), "sharding": sharding}
     plan = {"tokens_per_pack": 64, "packs_per_step": 2, "epochs": 2, "packing": False}
     sections = {"stage": "align", "machine": machine, "plan": plan}
-    config = config_of(tiny_path, tmp_path, "few", pictures=(3,), **sections)
+    config = config_of(tiny_path, tmp_path, "few", pictures=(3, 5), corrupt=(5,), **sections)
     assert pair(lambda dist: void(train(config, dist))) == [0, 0]
     lines = journal.read(tmp_path / "runs" / "few" / journal.LOG)
-    assert sum(line["samples"] for line in lines) == 14
-    assert all(line["samples"] + line["bad"] <= 2 for line in lines)
+    assert [sum(line[name] for line in lines) for name in ("samples", "bad")] == [12, 2]
+    quarantined = journal.read(tmp_path / "runs" / "few" / journal.QUARANTINE)
+    assert [line["key"] for line in quarantined] == ["made-000000000005"] * 2
     assert any(line["losses"]["info_nce"] == 0 for line in lines)
 
 
