@@ -79,11 +79,10 @@ class ImageTextDataset(IterableDataset[ImageTextBatch]):
         self.batch_size, self.side_px = batch_size, side_px
         self.seed, self.shuffle = seed, shuffle
         self.rank, self.world_size = rank, world_size
-        # One multiplication and one addition take a byte to the manifest's range and normalise it.
+        # What becomes of each of the 256 values of a byte: to the manifest's range, normalised.
         low, high = manifest["normalise"]["range"]
-        mean_C, std_C = (torch.tensor(manifest["normalise"][name], dtype=torch.float64) for name in ("mean", "std"))
-        self._scale_C11 = ((high - low) / 255 / std_C).float().view(-1, 1, 1)
-        self._shift_C11 = ((low - mean_C) / std_C).float().view(-1, 1, 1)
+        mean_C1, std_C1 = (np.array(manifest["normalise"][name], np.float64)[:, None] for name in ("mean", "std"))
+        self._values_CV = ((np.arange(256) / 255 * (high - low) + low - mean_C1) / std_C1).astype(np.float32)
         # In shared memory, so that workers that live on from epoch to epoch see set_epoch.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -114,11 +113,13 @@ class ImageTextDataset(IterableDataset[ImageTextBatch]):
             yield held
 
     def _batch(self, rows: list[tuple[str, str, np.ndarray]], skipped: list[str]) -> ImageTextBatch:
-        pixels_BHWC = torch.from_numpy(np.stack([picture for _, _, picture in rows]))
-        pixels_BCHW = pixels_BHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-        pixels_BCHW.mul_(self._scale_C11).add_(self._shift_C11)
+        pixels_BCHW = np.empty((len(rows), 3, self.side_px, self.side_px), np.float32)
+        for (_, _, picture_HWC), pixels_CHW in zip(rows, pixels_BCHW, strict=True):
+            # Looked up plane by plane, pixels stay in the processor's cache: a quarter of the time of arithmetic.
+            for plane_HW, values_V, target_HW in zip(cv2.split(picture_HWC), self._values_CV, pixels_CHW, strict=True):
+                cv2.LUT(plane_HW, values_V, target_HW)
         return {
-            "pixels": pixels_BCHW,
+            "pixels": torch.from_numpy(pixels_BCHW),
             "captions": [caption for _, caption, _ in rows],
             "keys": [key for key, _, _ in rows],
             "skipped": skipped,

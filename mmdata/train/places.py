@@ -36,10 +36,15 @@ class Places:
 
 
 def read_parts(file: BinaryIO, parts: list[Part]) -> dict[str, bytes]:
-    """Bytes of parts by name, in one piece: those of a sample stand together. Raises EOFError naming a part cut off."""
-    begin = min((offset for _, offset, _ in parts), default=0)
+    """Bytes of parts by name, read in one piece, as those of a sample stand together in the order given.
+
+    Raises EOFError naming a part that is cut off.
+    """
+    if not parts:
+        return {}
+    begin, (_, last, length) = parts[0][1], parts[-1]
     file.seek(begin)
-    data = file.read(max((offset + size for _, offset, size in parts), default=0) - begin)
+    data = file.read(last + length - begin)
     found = {}
     for name, offset, size in parts:
         found[name] = data[offset - begin : offset - begin + size]

@@ -86,7 +86,7 @@ def _config(folder: Path, dataset: str, name: str, seed: int) -> TrainConfig:
         },
         "projectors": {"image": {"kind": "pixel_shuffle", "merge": 16}},
         "data": [{"dataset": dataset}],
-        "plan": {"tokens_per_pack": 1024, "packs_per_step": 1, "epochs": 2},
+        "plan": {"tokens_per_pack": 512, "packs_per_step": 1, "epochs": 2},
         "machine": {"folder": str(folder / "trained"), "workers": 1, "checkpoint_every": 1000},
     }
     path = folder / f"{name}.yaml"
