@@ -14,6 +14,7 @@ from mmdata.train.chat import IGNORE, turns_of
 from mmdata.train.samples import SampleLoader
 
 BATCH = 8
+GROUPED_BATCHES = 50  # within so many batches LengthGroupedSampler sorts by length
 
 
 class Conversations(Dataset[dict[str, Any]]):
@@ -87,15 +88,21 @@ class Outcome:
 def epoch(model: Any, data: Conversations, folder: Path, grouped: bool, seed: int) -> Outcome:
     """An epoch of Trainer; grouped: LengthGroupedSampler, given the lengths, as LLaVA's own trainer does."""
     from transformers import Trainer, TrainingArguments
-    from transformers.trainer_pt_utils import LengthGroupedSampler
+    from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_grouped_indices
 
     outcome = Outcome()
+
+    class Grouped(LengthGroupedSampler):
+        def __iter__(self) -> Any:
+            # Over as many batches as in a large data set; of a small one it would sort each batch by itself.
+            order_of: Any = get_length_grouped_indices
+            return iter(order_of(self.lengths, self.batch_size, GROUPED_BATCHES, self.generator))
 
     class Timed(Trainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             if grouped:
                 order = torch.Generator().manual_seed(seed)
-                return LengthGroupedSampler(BATCH, lengths=data.lengths, generator=order)
+                return Grouped(BATCH, lengths=data.lengths, generator=order)
             return super()._get_train_sampler(train_dataset)
 
         def training_step(self, model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
