@@ -10,6 +10,7 @@ DATASET ?=
 SET ?=
 ARGS ?=
 JOBS ?= 2
+PROCESSES ?=
 DEMO := pipelines/demo
 ENCODER := $(DEMO)/encoder/checkpoint/open_clip_config.json
 RUN_ARGS := $(if $(RUN),--run $(RUN)) $(if $(DATASET),--dataset $(DATASET)) $(if $(RAY_ADDRESS),--ray-address $(RAY_ADDRESS))
@@ -56,7 +57,7 @@ $(VENV)/.train: $(VENV)/.installed
 	@touch $@
 
 train: $(VENV)/.train $(ENCODER) ## train by CONFIG= (align, then pipelines/train/instruct.yaml), here or on RAY_ADDRESS, then evaluate
-	@$(BIN)/mmdata train $(CONFIG) $(SET) $(if $(RAY_ADDRESS),--ray-address $(RAY_ADDRESS))
+	@$(BIN)/mmdata train $(CONFIG) $(SET) $(if $(RAY_ADDRESS),--ray-address $(RAY_ADDRESS)) $(if $(PROCESSES),--processes $(PROCESSES))
 	@$(BIN)/mmdata eval $(CONFIG) $(SET) --before --show 5 --candidates 24 --blind --max-new-tokens 32
 
 submit: $(VENV)/.installed $(ENCODER) ## run PIPELINE= as a job of the cluster at RAY_ADDRESS=http://head:8265

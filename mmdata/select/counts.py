@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class SelectionCounts:
         return {
             "rows": self.rows,
             "reasons": dict(sorted(self.reasons.items())),
-            "rules": [[r.name, r.given, dict(sorted(r.reasons.items())), dict(r.facts)] for r in self.rules],
+            "rules": [[r.name, r.given, dict(sorted(r.reasons.items())), _as_stored(r.facts)] for r in self.rules],
             "kept": [[c.shard, c.modality, c.split, c.parts, c.rows, c.samples] for c in self.kept],
             "funnel": [[*place, number] for place, number in sorted(self.funnel.items())],
             "own": {modality: schema_text(schema) for modality, schema in sorted(self.own.items())},
@@ -94,3 +95,8 @@ def schema_text(schema: pa.Schema) -> str:
 
 def schema_of_text(text: str) -> pa.Schema:
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
+
+
+def _as_stored(facts: Mapping[str, Any]) -> Any:
+    """Facts as a commit record gives them back, so that what is written from them is the same before and after."""
+    return json.loads(json.dumps(facts, sort_keys=True))
