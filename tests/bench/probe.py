@@ -69,7 +69,7 @@ def _train(pictures_ND: np.ndarray, captions_ND: np.ndarray, seed: int) -> tuple
         logits_BB = x_BE @ y_BE.T / TEMPERATURE
         loss = (F.cross_entropy(logits_BB, right_B) + F.cross_entropy(logits_BB.T, right_B)) / 2
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
     return maps[0], maps[1]
 
