@@ -160,15 +160,35 @@ def _make(catalog: Mapping[str, str], entry: Entry, kind: str, folder: Path) -> 
             f"{entry.where}: no such {kind}: {entry.name}{nearest(entry.name, catalog)}; allowed: {', '.join(catalog)}"
         )
     cls = load_class(catalog[entry.name])
-    options = dict(entry.options)
-    # Options of rules that are files.
-    files: frozenset[str] = getattr(cls, "files", frozenset()) if kind == "rule" else frozenset()
-    for name in sorted({"path", "root", "model", *files}):
-        is_file = name != "model" or name in files or str(options.get(name)).startswith(LOCAL_MODEL)
-        if isinstance(options.get(name), str) and is_file:
-            options[name] = absolute(options[name], folder)
+    options = {
+        **entry.options,
+        **{name: absolute(value, folder) for name, value in _files_of(cls, entry, kind).items()},
+    }
     where = entry.where if kind == "kind" else f"{entry.where}.{entry.name}"
     return cls.parse(options, where) if hasattr(cls, "parse") else build(cls, options, where)
+
+
+def _files_of(cls: Any, entry: Entry, kind: str) -> dict[str, str]:
+    """The options of an entry that name a file or folder, as the pipeline file says them."""
+    own: frozenset[str] = getattr(cls, "files", frozenset()) if kind == "rule" else frozenset()
+    texts = {name: value for name, value in entry.options.items() if isinstance(value, str) and value}
+    return {
+        name: texts[name]
+        for name in sorted(texts.keys() & {"path", "root", "model", *own})
+        if name != "model" or name in own or texts[name].startswith(LOCAL_MODEL)
+    }
+
+
+def named_files(pipeline: Pipeline) -> list[str]:
+    """What a pipeline file names as files and folders, as it says them; also patterns and URLs."""
+    entries = (
+        *((SOURCES, "kind", entry) for entry in pipeline.sources.values()),
+        *((STAGES, "stage", entry) for entry in pipeline.stages),
+        *((SCORERS, "scorer", entry) for entry in pipeline.score),
+        *((RULES, "rule", entry) for entry in pipeline.select),
+    )
+    found = [_files_of(load_class(catalog[entry.name]), entry, kind).values() for catalog, kind, entry in entries]
+    return [*(value for values in found for value in values), *filter(None, [pipeline.fetch.hash_blocklist])]
 
 
 def load_class(place: str) -> Any:

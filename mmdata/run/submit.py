@@ -14,7 +14,7 @@ from typing import Any
 import mmdata
 from mmdata.config import Pipeline, load
 from mmdata.errors import ConfigError
-from mmdata.run.catalog import LOCAL_MODEL, resolve
+from mmdata.run.catalog import LOCAL_MODEL, named_files, resolve
 from mmdata.run.cluster import use_token
 from mmdata.run.pipeline import Places, default_places
 from mmdata.shards.storage import is_remote
@@ -143,13 +143,10 @@ def copy_allowed(pipeline: Pipeline, folder: Path) -> str:
 
 
 def _relative_paths(pipeline: Pipeline) -> list[str]:
-    values: list[Any] = [entry.options.get("path") for entry in pipeline.sources.values()]
-    values += [entry.options.get("model") for entry in pipeline.score]
-    values.append(pipeline.fetch.hash_blocklist)
-    paths = [str(value).removeprefix(LOCAL_MODEL) for value in values if isinstance(value, str) and value]
-    models = {e.options.get("model") for e in pipeline.score if not str(e.options.get("model")).startswith(LOCAL_MODEL)}
-    outside = [path for path in paths if path.startswith("/") or "://" in path or path in models]
-    inside = [path for path in paths if path not in outside]
+    paths = [value.removeprefix(LOCAL_MODEL) for value in named_files(pipeline)]
+    if (pipeline.folder / "recipes").is_dir():  # rules that the pipeline file may name
+        paths.append("recipes")
+    inside = [path for path in paths if not path.startswith("/") and "://" not in path]
     for path in inside:
         if ".." in Path(path).parts:
             raise ConfigError(f"{pipeline.path}: {path}: a job may carry only files beside the pipeline file or below")
