@@ -84,7 +84,7 @@ def _weights(rules: Sequence[AppliedRule]) -> str:
         return ""
     head = [f"| {plain(weights.by)} | weight | share of rows |", "|---|--:|--:|"]
     lines = [f"| {plain(name)} | {share(weight, 1)} | {share(part, 1)} |" for name, weight, part in weights.parts]
-    return _section("Weights for the trainer", [], head, lines)
+    return _section("Weights in the manifest", [], head, lines)
 
 
 def _section(title: str, said: Sequence[str], head: Sequence[str], lines: Sequence[str]) -> str:

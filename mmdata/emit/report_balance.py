@@ -64,10 +64,14 @@ def asked_for(rules: Sequence[AppliedRule]) -> list[Balance]:
         groups = rule.facts.get("groups") if rule.name == "balance" else None
         if groups:
             parts = [Part(name, have, after, wanted) for name, have, wanted, after in groups]
-            totals = (sum(part.before for part in parts), sum(part.after for part in parts))
-            wanted = sum(part.target or 0.0 for part in parts)
+            # Selections of before said only the groups that are told.
+            told = [sum(p.before for p in parts), sum(p.target or 0.0 for p in parts), sum(p.after for p in parts)]
+            before, wanted, after = rule.facts.get("totals", told)
             by, unit = ", ".join(rule.facts["by"]), rule.facts["unit"]
-            found.append(Balance(by, unit, parts[:MOST_GROUPS], *totals, wanted, rule.number, len(parts)))
+            shown = parts[:MOST_GROUPS]
+            found.append(
+                Balance(by, unit, shown, before, after, wanted, rule.number, rule.facts.get("num_groups", len(parts)))
+            )
     return found
 
 

@@ -67,10 +67,12 @@ def line_of(rule: AppliedRule) -> tuple[int, str, int | None, int | None, int, s
 
 
 def _sheet(rows: Rows, rules: Sequence[AppliedRule], leader: str, size: int, here: str) -> Sheet:
-    (reason,), *_ = rows.ask(
-        "SELECT coalesce(mode(reason) FILTER (key <> leader AND fate = 'select'), '') FROM rows WHERE leader = ?",
+    reasons = rows.ask(
+        "SELECT reason FROM rows WHERE leader = ? AND key <> leader AND fate = 'select' AND reason IS NOT NULL"
+        " GROUP BY reason ORDER BY count(*) DESC, reason LIMIT 1",
         [leader],
     )
+    reason = reasons[0][0] if reasons else ""
     rule = dedup_of(rules, reason)
     best = str(rule.options.get("keep_best", "")) if rule else ""
     shown = rows.column(best) if best else "NULL::DOUBLE"

@@ -153,6 +153,11 @@ class Rows:
         for name in self.values:
             made = [selection] if selection is not None and name in self.added else []
             tables = (*scores.values(), *made, base)
+            # Selection calls a column that several places have `place.name`.
+            place, _, short = name.partition(".")
+            if place in scores and short in scores[place].column_names:
+                columns[self.column(name)] = _numbers(scores[place], short, pa.float64())
+                continue
             table = next((table for table in tables if name in table.column_names), base)
             columns[self.column(name)] = _numbers(table, name, pa.float64())
         return pa.table(columns)

@@ -56,7 +56,7 @@ class Limit:
     @property
     def group(self) -> str:
         """The group's values in one; empty for all rows."""
-        return ", ".join("none" if value is None else value for _, value in self.of)
+        return ", ".join("none" if value is None else value or "(empty)" for _, value in self.of)
 
     @property
     def kept_sql(self) -> str:

@@ -25,6 +25,8 @@ _OUTPUTS = ("537", "538", "539", "540")  # heat map, sizes, offsets, landmarks; 
 
 def find_model(model: str) -> Path:
     """The file of the network: of `local-dir:FILE`, or of the package. Raises ConfigError saying what to do."""
+    if model and not model.startswith(LOCAL):
+        raise ConfigError(f"found {model!r}, allowed is {LOCAL}FILE, relative to the pipeline file")
     if model:
         path = Path(model.removeprefix(LOCAL))
     else:

@@ -51,7 +51,8 @@ class Sandbox:
         self._memory_mb = memory_mb
         self._child: _Child | None = None
         self.restarts = 0
-        self.counts: dict[str, StageCount] = {}  # by stage, of what was answered
+        # By stage. Where a sample kills the child, the first stage of the child stands for the one that was at it.
+        self.counts: dict[str, StageCount] = {}
 
     def __enter__(self) -> Sandbox:
         return self
@@ -75,10 +76,12 @@ class Sandbox:
             batch = waiting[:1] if suspect else _message(waiting)
             answered = 0
             try:
-                for group in self._exchange(batch):
+                for group, counts in self._exchange(batch):
                     if not suspect and any(sample.reason is Reason.DECODE_OOM for sample in group):
                         # Its neighbours, or what the decoder leaked before, may have taken the memory.
                         raise ChildDied(Reason.DECODE_OOM, "over the memory limit")
+                    for name, count in counts.items():
+                        self.counts.setdefault(name, StageCount()).add(count)
                     done += group
                     answered += 1
                 suspect = ""
@@ -88,6 +91,8 @@ class Sandbox:
                 sample = batch[answered]
                 if sample.key == suspect or death.reason is Reason.DECODE_TIMEOUT:
                     sample.end(death.reason, death.detail)
+                    took_s = self._timeout_s if death.reason is Reason.DECODE_TIMEOUT else 0.0
+                    self.counts.setdefault(self._stages[0][0], StageCount()).add(StageCount.of([sample], took_s))
                     done.append(sample)
                     answered += 1
                     suspect = ""
@@ -103,17 +108,9 @@ class Sandbox:
             samples, extra = child.receive(time.monotonic() + self._timeout_s)
             if not samples or not all(s.key == sample.key or s.key.startswith(f"{sample.key}_") for s in samples):
                 raise ChildDied(Reason.DECODE_CRASHED, "the decoder answered for another sample")
-            self._count(extra)
+            counts = _counts_of(extra)
             child.served += 1
-            yield samples
-
-    def _count(self, extra: Mapping[str, Any]) -> None:
-        try:
-            for name, (given, ok, failed, dropped, seconds) in extra["stages"].items():
-                count = StageCount(int(given), int(ok), int(failed), int(dropped), float(seconds))
-                self.counts.setdefault(str(name), StageCount()).add(count)
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-            raise ChildDied(Reason.DECODE_CRASHED, "the decoder gave an answer that makes no sense") from None
+            yield samples, counts
 
     def _ready_child(self) -> _Child:
         if self._child is not None and self._child.served >= RECYCLE_SAMPLES:
@@ -121,6 +118,17 @@ class Sandbox:
         if self._child is None:
             self._child = _Child(self._stages, self._memory_mb)
         return self._child
+
+
+def _counts_of(extra: Mapping[str, Any]) -> dict[str, StageCount]:
+    """What the child says of its stages. Raises ChildDied where that makes no sense."""
+    try:
+        return {
+            str(name): StageCount(int(given), int(ok), int(failed), int(dropped), float(seconds))
+            for name, (given, ok, failed, dropped, seconds) in extra["stages"].items()
+        }
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        raise ChildDied(Reason.DECODE_CRASHED, "the decoder gave an answer that makes no sense") from None
 
 
 def _message(samples: list[Sample]) -> list[Sample]:

@@ -18,10 +18,12 @@ from mmdata.run.catalog import LOCAL_MODEL, named_files, resolve
 from mmdata.run.cluster import use_token
 from mmdata.run.pipeline import Places, default_places
 from mmdata.shards.storage import is_remote
+from mmdata.sources.inputs import expand_braces
 
 POLL_S = 1.0
 SILENCE_S = 60.0
 MAX_MEGABYTES = 200
+_NOT_CARRIED = shutil.ignore_patterns(".*", "__pycache__", "runs")
 _EXIT_CODE = re.compile(r"exit code (\d+)")
 
 
@@ -125,11 +127,14 @@ def copy_allowed(pipeline: Pipeline, folder: Path) -> str:
     target.parent.mkdir()
     shutil.copy(pipeline.path, target)
     for path in _relative_paths(pipeline):
-        for source in sorted(pipeline.folder.glob(path)):
+        found = [source for each in expand_braces(path) for source in sorted(pipeline.folder.glob(each))]
+        if not found:
+            raise ConfigError(f"{pipeline.path}: {path}: no such file or folder beside the pipeline file")
+        for source in found:
             inside = target.parent / source.relative_to(pipeline.folder)
             inside.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, inside, ignore=shutil.ignore_patterns(".*", "__pycache__"), dirs_exist_ok=True)
+                shutil.copytree(source, inside, ignore=_NOT_CARRIED, dirs_exist_ok=True)
             else:
                 shutil.copy(source, inside)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -148,6 +153,12 @@ def _relative_paths(pipeline: Pipeline) -> list[str]:
         paths.append("recipes")
     inside = [path for path in paths if not path.startswith("/") and "://" not in path]
     for path in inside:
-        if ".." in Path(path).parts:
+        parts = Path(path).parts
+        if ".." in parts:
             raise ConfigError(f"{pipeline.path}: {path}: a job may carry only files beside the pipeline file or below")
+        if not parts or "runs" in parts or any(part.startswith(".") for part in parts):
+            raise ConfigError(
+                f"{pipeline.path}: {path}: a job carries no runs, no hidden files and not the whole folder of the "
+                "pipeline file; put it on storage that the cluster sees and give an absolute path or URL"
+            )
     return inside

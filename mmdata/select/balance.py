@@ -97,6 +97,8 @@ class Balance:
             {
                 "by": self._columns,
                 "unit": self.unit,
+                "num_groups": len(names),
+                "totals": [float(have.sum() / unit.size), float(sum(wanted.values())), float(after.sum() / unit.size)],
                 "groups": [[names[g], have[g] / unit.size, wanted[names[g]], after[g] / unit.size] for g in told],
             }
         )

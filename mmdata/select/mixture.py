@@ -1,4 +1,4 @@
-"""Rule `mixture`: weights of sources, or of any groups, that the trainer draws by. It drops and repeats nothing."""
+"""Rule `mixture`: weights of sources, or of any groups, written into manifest.json. It drops and repeats nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from mmdata.select.workspace import Workspace, literal, quoted
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """Weights by name, written into the dataset for the trainer, as shares of 1.
+    """Weights by name, written into manifest.json for whoever trains, as shares of 1.
+
+    mmdata's own trainer has weights in its training file: `data[].weight` and `plan.quotas`.
 
     by: the column that the names are values of; every value that is kept needs a weight.
     """

@@ -15,6 +15,8 @@ from mmdata.select.load import open_storages
 from mmdata.select.tables import is_vector
 from mmdata.select.workspace import ID, Identity, Workspace, literal, quoted
 from mmdata.shards import storage
+from mmdata.sources.inputs import Found
+from mmdata.sources.inputs import fingerprint as content_of
 
 # Where tables lie in the folders that may be named; the first that have the column are read.
 _PLACES = (
@@ -101,13 +103,20 @@ class Reference:
 
 
 def fingerprint(path: str) -> str:
-    """What the content of a file or folder is known by: its sha256, that of its manifest, or of the files' names."""
+    """What the content of a file or folder is known by: its sha256, that of its manifest, or of its tables.
+
+    It does not depend on where the folder lies.
+    """
     if not _is_folder(path) and storage.exists(path):
         return hashlib.sha256(storage.read_bytes(path)).hexdigest()
     manifest = storage.join(path, "manifest.json")
     if storage.exists(manifest):
         return hashlib.sha256(storage.read_bytes(manifest)).hexdigest()
-    files = [f"{file}:{storage.size_bytes(file)}" for file in _matching(path, "**/*.parquet")]
+    inside = path.rstrip("/").partition("://")[2] or path.rstrip("/")
+    files = [
+        f"{file.partition(inside)[2]}:{content_of(Found(file, storage.size_bytes(file) or 0))}"
+        for file in _matching(path, "**/*.parquet")
+    ]
     if not files:
         raise ConfigError(f"{path}: found no file, and no folder with Parquet files")
     return hashlib.sha256("\n".join(files).encode()).hexdigest()

@@ -65,9 +65,9 @@ class Batch:
         return int((self.labels_T != IGNORE).sum())
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device; copies run beside the computation where the memory is pinned."""
+        """The same on a device, but for `bounds_S`; copies run beside the computation where the memory is pinned."""
         moved: Batch = _mapped(self, lambda tensor: tensor.to(device, non_blocking=True))
-        return moved
+        return replace(moved, bounds_S=self.bounds_S)
 
     def pin_memory(self) -> Batch:
         pinned: Batch = _mapped(self, lambda tensor: tensor.pin_memory())

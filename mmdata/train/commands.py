@@ -86,8 +86,10 @@ Trained = Annotated[str, typer.Argument(metavar="CKPT", help="run folder, its tr
 Moved = Annotated[
     list[str] | None, typer.Argument(metavar="[a.b=c ...]", help="what has moved since, for instance llm.model=PATH")
 ]
-Tokens = Annotated[int, typer.Option("--max-new-tokens", metavar="N", help="an answer ends here at the latest")]
-TopP = Annotated[float, typer.Option("--top-p", metavar="P", help="draw from the likeliest that have P; 0: do not")]
+Tokens = Annotated[int, typer.Option("--max-new-tokens", metavar="N", min=1, help="an answer ends here at the latest")]
+TopP = Annotated[
+    float, typer.Option("--top-p", metavar="P", min=0.0, max=1.0, help="draw from the likeliest that have P; 0: do not")
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="of what is drawn")]
 
 
@@ -103,19 +105,19 @@ def evaluate(
     prompt: Annotated[
         str, typer.Option("--prompt", metavar="TEXT", help="asks for captions; is said after questions of VQA")
     ] = "",
-    max_samples: Annotated[int, typer.Option("--max-samples", metavar="N", help="drawn by the seed; 0: all")] = 0,
+    max_samples: Annotated[int, typer.Option("--max-samples", metavar="N", min=0, help="drawn by the seed; 0: all")] = 0,
     before: Annotated[bool, typer.Option("--before", help="also the state in which training began")] = False,
-    show: Annotated[int, typer.Option("--show", metavar="N", help="print so many answers")] = 0,
+    show: Annotated[int, typer.Option("--show", metavar="N", min=0, help="print so many answers")] = 0,
     blind: Annotated[bool, typer.Option("--blind", help="also losses with blank media, by source")] = False,
     shuffle_media: Annotated[
         bool, typer.Option("--shuffle-media", help="control: each question with another one's media")
     ] = False,
     candidates: Annotated[
         int,
-        typer.Option("--candidates", metavar="N", help="to rank by likelihood without embeddings"),
+        typer.Option("--candidates", metavar="N", min=0, help="to rank by likelihood without embeddings"),
     ] = 0,
     name: Annotated[str, typer.Option("--name", help="of the results' folder in RUN/eval")] = "",
-    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="answers at once")] = 8,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="answers at once")] = 8,
     max_new_tokens: Tokens = 64,
     top_p: TopP = 0.0,
     seed: Seed = 0,

@@ -24,11 +24,17 @@ def device_of(config: TrainConfig) -> torch.device:
 
 
 def narrow(model: nn.Module, precision: str) -> None:
-    """Frozen weights in half the bytes; what trains keeps fp32 and is narrowed in each operation by autocast."""
+    """Frozen weights in half the bytes; what trains keeps fp32 and is narrowed in each operation by autocast.
+
+    Batch norms keep fp32 too: their statistics do, and torch wants both alike.
+    """
     if precision in DTYPES:
-        for parameter in model.parameters():
-            if not parameter.requires_grad:
-                parameter.data = parameter.data.to(DTYPES[precision])
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                continue
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(DTYPES[precision])
 
 
 def computing(device: torch.device, precision: str) -> AbstractContextManager[None]:

@@ -112,7 +112,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         # Every process used all rows, so a row's gradient is the sum over processes.
-        total = gradients[0].contiguous()
+        total = gradients[0].clone(memory_format=torch.contiguous_format)  # autograd may use the given one elsewhere
         td.all_reduce(total, group=ctx.group)
         start = sum(ctx.numbers[: ctx.rank])
         return total[start : start + ctx.numbers[ctx.rank]], None, None, None

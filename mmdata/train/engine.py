@@ -87,7 +87,7 @@ class Run:
         self.prepared, self.dist = prepared, dist
         config = self.config = prepared.config
         self.plan = prepared.plan
-        found = checkpoint.checkpoints(prepared.folder / "checkpoints")[-1:]
+        found = _newest(prepared.folder, dist)
         with dist.together():
             self.plan.packs_of(0, dist.rank, dist.world_size)  # refuses a number of processes before anything is loaded
             self.state = checkpoint.State(0, self.plan.hash, config.hash)
@@ -118,6 +118,7 @@ class Run:
         """Do all steps that are left. See `train`."""
         config, folder = self.config, self.prepared.folder
         start, rank, world = self.state.step, self.dist.rank, self.dist.world_size
+        saved_step = start
         watchdog = watch.Watchdog(folder, rank, config.machine.step_limit_s)
         written = boards = None
         with self.dist.together():
@@ -125,8 +126,8 @@ class Run:
                 checkpoint.clear_unfinished(folder / "checkpoints")
                 boards = Boards(config, folder, start)
                 written = journal.Journal(folder, start)
-                saved = yaml.safe_dump(config.to_yaml(), sort_keys=False)
-                storage.write_whole(str(folder / "config.yaml"), saved.encode())
+                text = yaml.safe_dump(config.to_yaml(), sort_keys=False)
+                storage.write_whole(str(folder / "config.yaml"), text.encode())
         pin = self.device.type == "cuda"
         ahead = iter(batches(self.prepared.loader, self.plan, config.machine, start, rank, world, pin))
         line: dict[str, Any] = {"losses": {}}
@@ -142,17 +143,20 @@ class Run:
                         written.write(journal.QUARANTINE, refused)
                     boards.write(line)
                     tell(watch.text_of(line, self.plan.num_steps))
-                self._judge(line)
                 self.state = checkpoint.State(step + 1, self.state.plan_hash, self.state.config_hash)
                 self._whole = True
-                ends = step + 1 == self.plan.num_steps or asked
+                why = self._judged(line)
+                ends = step + 1 == self.plan.num_steps or asked or why is not None
                 if ends or (step + 1) % config.machine.checkpoint_every == 0:
                     self.save()
+                    saved_step = step + 1
+                if why is not None:
+                    raise why
                 if ends:
                     break
         except Exception:
             # Where processes hold parts of the model, one that fails alone has nobody to put them together with.
-            if self._whole and self.state.step > start and not self.sharing.parted:
+            if self._whole and self.state.step > saved_step and not self.sharing.parted:
                 self.save()
             raise
         finally:
@@ -231,9 +235,10 @@ class Run:
         report: dict[str, float] = {}
         told: list[Any] = []
         total: Any = None
-        # Processes that share the LLM in parts work in step, so one that fails cannot ask the others: it ends, and the
-        # others see that it is gone.
-        with contextlib.nullcontext() if self.sharing.parted else self.dist.together():
+        # Processes that share the LLM in parts, or compare pairs with those of others, work in step, so one that fails
+        # cannot ask the others: it ends, and the others see that it is gone.
+        in_step = self.sharing.parted or self.model.objectives.gathers
+        with contextlib.nullcontext() if in_step else self.dist.together():
             for pack in packs:
                 is_last = pack is packs[-1]
                 with contextlib.nullcontext() if is_last else self.sharing.apart():
@@ -258,20 +263,29 @@ class Run:
             total = total + self.config.losses.weights[name] / max(1.0, totals[name]) * values.sum()
         return found, total * self.optimizer.scale.value, figures
 
-    def _judge(self, line: dict[str, Any]) -> None:
-        """Raise where going on makes no sense."""
+    def _judged(self, line: dict[str, Any]) -> MmdataError | None:
+        """Why going on makes no sense, if so; the same in all processes."""
         self._seen += line["samples"] + line["bad"]
         self._bad += line["bad"]
         limit = self.config.machine.max_bad_share
         if self._bad >= _MANY_BAD and self._bad > limit * self._seen:
             where = self.prepared.folder / journal.QUARANTINE
             found = f"{self._bad} of {self._seen} samples could not be used"
-            raise BudgetError(f"{found}, {limit:.0%} allowed; see {where}")
+            return BudgetError(f"{found}, {limit:.0%} allowed; see {where}")
         self._skipped = 0 if line["updated"] else self._skipped + 1
         if self._skipped >= _MAX_SKIPPED:
-            raise MmdataError(
-                f"step {line['step']}: no finite gradient in {_MAX_SKIPPED} steps; see `samples` of these steps"
-            )
+            told = f"no finite gradient in {_MAX_SKIPPED} steps; see `samples` of these steps"
+            return MmdataError(f"step {line['step']}: {told}")
+        return None
+
+
+def _newest(folder: Path, dist: Dist) -> list[Path]:
+    """The newest checkpoint, if any. Raises MmdataError where processes see different ones, as a slow disk may show."""
+    found = checkpoint.checkpoints(folder / "checkpoints")[-1:]
+    seen = dist.gathered([found[0].name if found else "none"])
+    if len(set(seen)) > 1:
+        raise MmdataError(f"{folder}: processes see different newest checkpoints: {', '.join(seen)}; start them again")
+    return found
 
 
 def _checked(found: checkpoint.State, now: checkpoint.State, folder: Path) -> checkpoint.State:

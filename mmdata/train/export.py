@@ -20,8 +20,11 @@ from mmdata.train.restore import restore
 
 
 def restored(path: str) -> tuple[MultimodalLM, Any]:
-    """Model and tokenizer of a run folder's newest checkpoint, or of the checkpoint itself, in fp32 on the CPU."""
-    found = restore(path, ["machine.device=cpu", "machine.precision=fp32"])
+    """Model and tokenizer of a run folder's newest checkpoint, or of the checkpoint itself, in fp32 on the CPU.
+
+    With torch's own attention, so that no package of the training machine is needed.
+    """
+    found = restore(path, ["machine.device=cpu", "machine.precision=fp32", "llm.attention=sdpa"])
     return found.model, found.chat.tokenizer
 
 

@@ -66,7 +66,8 @@ def generate(restored: Restored, prompts: Sequence[Prepared], decoding: Decoding
     how: dict[str, Any] = {"do_sample": False}
     if decoding.top_p:
         how = {"do_sample": True, "top_p": decoding.top_p, "temperature": decoding.temperature, "top_k": 0}
-    # What the LLM's own generation_config says is set aside, so that an answer follows from these options alone.
+    # What the LLM's own generation_config says is set aside, so that an answer follows from these options alone:
+    # transformers takes from it what a given one leaves open.
     made: Any = GenerationConfig
     config = made(
         max_new_tokens=decoding.max_new_tokens, eos_token_id=ends, pad_token_id=tokenizer.eos_token_id,
@@ -81,6 +82,7 @@ def generate(restored: Restored, prompts: Sequence[Prepared], decoding: Decoding
             embeds_BTE[number, longest - (end - start) :] = embeds_TE[start:end]
             mask_BT[number, longest - (end - start) :] = 1
         torch.manual_seed(decoding.seed)
+        model.decoder.generation_config = config
         ids_BT = model.decoder.generate(inputs_embeds=embeds_BTE, attention_mask=mask_BT, generation_config=config)
     said = [ids[: next((i for i, token in enumerate(ids) if token in ends), len(ids))] for ids in ids_BT.tolist()]
     return [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in said]

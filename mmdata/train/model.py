@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -87,6 +87,7 @@ class MultimodalLM(nn.Module):
         meta: bool = False,
     ) -> None:
         super().__init__()
+        self.reference: Any = None  # in a list, so that it is no part of what is trained and saved
         self.config, self.mask_id = config, mask_id
         width_E = llm.get_input_embeddings().embedding_dim
         for kind, options in config.projectors.items():
@@ -95,7 +96,6 @@ class MultimodalLM(nn.Module):
         self.encoders = nn.ModuleDict({k: Encoder(o, k, meta=meta) for k, o in config.encoders.items() if not o.share})
         self.projectors = nn.ModuleDict({k: Projector(o, specs[k], width_E) for k, o in config.projectors.items()})
         self.objectives = objectives.Objectives(config.losses, width_E, dist)
-        self.reference: Any = None  # in a list, so that it is no part of what is trained and saved
         if "kl" in self.objectives.names and config.llm.train == "frozen":
             raise ConfigError("losses.weights.kl: the LLM is frozen, so it cannot drift; leave it out")
         if "kl" in self.objectives.names and config.llm.train == "full":
@@ -112,6 +112,13 @@ class MultimodalLM(nn.Module):
     def decoder(self) -> Any:
         """The causal LM itself, inside of what peft may have put around it."""
         return self.llm.get_base_model() if self.config.llm.train == "lora" else self.llm
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> MultimodalLM:
+        """As in torch, where `to` and its like end; the reference goes along."""
+        if self.reference:
+            self.reference[0]._apply(fn)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def train(self, mode: bool = True) -> MultimodalLM:
         """As in torch; frozen parts never drop out anything, so their output is the same in both modes."""
@@ -179,7 +186,10 @@ class MultimodalLM(nn.Module):
         decoder = self.decoder if decoder is None else decoder
         more: dict[str, Any] = {}
         if self.config.llm.attention in (attention.NAME, "flash_attention_2"):
-            more = {"cu_seq_lens_q": batch.bounds_S, "cu_seq_lens_k": batch.bounds_S}
+            # Ours reads them in every layer, so there they stay on the CPU; flash-attn's kernel wants them beside it.
+            own = self.config.llm.attention == attention.NAME
+            bounds_S = batch.bounds_S if own else batch.bounds_S.to(embeds_TE.device, non_blocking=True)
+            more = {"cu_seq_lens_q": bounds_S, "cu_seq_lens_k": bounds_S}
             more |= {"max_length_q": batch.longest, "max_length_k": batch.longest}
         # With a cache, transformers does not look for samples that begin anew.
         output = decoder.get_decoder()(

@@ -22,6 +22,7 @@ from mmdata.train.sections import Kind, LossOptions
 
 _SHARED_WIDTH = 256
 _PAIRS = ("info_nce", "siglip", "matching", "matching_rank", "l1", "l2")
+_GATHERED = {"info_nce", "siglip"}  # they set pairs against those of all processes
 _LABELS = ("lm", "kl")
 _FRAMES = ("temporal", "next_frame")
 NAMES = (*_LABELS, "masked_lm", *_PAIRS, *_FRAMES, "ctc", "update_norm")
@@ -66,7 +67,9 @@ def counts(batch: Batch, names: tuple[str, ...]) -> dict[str, float]:
             found[name] = len(losses.next_frames(video.medium_B)) if video else 0
         elif name == "ctc":
             found[name] = len(_heard(batch))
-        else:  # masked tokens are drawn later; each pack's mean counts as one, as does the norm of the update
+        elif name == "masked_lm":  # tokens are drawn later; the mean of a pack that has some counts as one
+            found[name] = float(batch.num_labels > 0)
+        else:  # the norm of the update is the same for every pack
             found[name] = 1
     return found
 
@@ -120,6 +123,11 @@ class Objectives(nn.Module):
         return found, report
 
     @property
+    def gathers(self) -> bool:
+        """True where `forward` is a collective call."""
+        return bool(set(self.names) & _GATHERED)
+
+    @property
     def compares(self) -> bool:
         """True where a loss brings media near their own texts and away from others: `pairs` can then be ranked."""
         return bool(set(self.names) & {"info_nce", "siglip", "matching", "matching_rank"})
@@ -139,7 +147,7 @@ class Objectives(nn.Module):
     def _pair_losses(self, batch: Batch, seen: Seen, found: dict[str, Any], report: dict[str, float]) -> None:
         x, y = self.pairs(batch, seen)
         with torch.autocast(seen.embeds_TE.device.type, enabled=False):
-            if {"info_nce", "siglip"} & set(self.names):
+            if self.gathers:
                 all_x, start = self.dist.gather_rows(x)
                 all_y, _ = self.dist.gather_rows(y)
             for name in self.names:

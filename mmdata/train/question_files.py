@@ -78,7 +78,8 @@ def _question(key: str, source: str, row: Row, folder: str, prompt: str, specs: 
             raise SampleError(Reason.UNSUPPORTED, f"the model has no encoder for {missing[0]}")
         return {kind: [medium_of(_found(folder, path), specs[kind]) for path in paths[kind]] for kind in set(kinds)}
 
-    return Question(key, source, modality, form, tuple(turns), references, read)
+    owner = "\n".join(str(path) for kind in kinds for path in paths[kind])
+    return Question(key, source, modality, form, tuple(turns), references, read, owner=owner)
 
 
 def _message(message: Any) -> dict[str, Any]:

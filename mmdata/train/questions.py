@@ -29,7 +29,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Question:
-    """turns: up to the answer. read: gives its media, decoded later; may raise SampleError. kinds: how many of each."""
+    """turns: up to the answer. read: gives its media, decoded later; may raise SampleError. kinds: how many of each.
+
+    owner: whose media they are, the same for all questions that see them.
+    """
 
     key: str
     source: str
@@ -39,6 +42,7 @@ class Question:
     references: tuple[str, ...]
     read: Callable[[], Media]
     kinds: tuple[tuple[Kind, int], ...] = ()
+    owner: str = ""
 
 
 @dataclass
@@ -131,7 +135,8 @@ def questions_in(whole: Question) -> list[Question]:
         key = whole.key if len(answers) == 1 else f"{whole.key}#{number}"
         read = _first(whole.read, kinds)
         references = whole.references or (said,)
-        found.append(replace(whole, key=key, turns=before, references=references, read=read, kinds=kinds))
+        facts = {"owner": whole.owner or whole.key, "references": references, "read": read, "kinds": kinds}
+        found.append(replace(whole, key=key, turns=before, **facts))
     return found
 
 
@@ -149,14 +154,20 @@ def _first(read: Callable[[], Media], kinds: Sequence[tuple[Kind, int]]) -> Call
 
 
 def shuffled(questions: Iterable[Question], seed: int) -> list[Question]:
-    """Each question with the media of another that has as many of each kind; without such another it is left out."""
-    alike: dict[tuple[tuple[Kind, int], ...], list[Question]] = {}
+    """Each question with the media of another owner that has as many of each kind; left out where there is none."""
+    alike: dict[tuple[tuple[Kind, int], ...], dict[str, list[Question]]] = {}
     for question in questions:
-        alike.setdefault(question.kinds, []).append(question)
+        if question.kinds:
+            alike.setdefault(question.kinds, {}).setdefault(question.owner or question.key, []).append(question)
     found = []
-    for kinds, members in alike.items():
-        if not kinds or len(members) < 2:
-            continue
-        random.Random(seed).shuffle(members)
-        found += [replace(own, read=other.read) for own, other in zip(members, members[1:] + members[:1], strict=True)]
+    for owners in alike.values():
+        groups = list(owners.values())
+        random.Random(seed).shuffle(groups)
+        # Of an owner of more than half of the questions, as many are asked as others have media for.
+        others = sum(map(len, groups)) - max(map(len, groups))
+        members = [question for group in groups for question in group[:others]]
+        # Questions of one owner stand together, so further on by the longest such row is somebody else's.
+        step = max(len(group[:others]) for group in groups)
+        turned = members[step:] + members[:step]
+        found += [replace(own, read=other.read) for own, other in zip(members, turned, strict=True)]
     return sorted(found, key=lambda question: question.key)

@@ -6,8 +6,10 @@ CIDEr-D and ROUGE-L differ a little from those of pycocoevalcap, which needs Jav
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +17,6 @@ from typing import Any
 import numpy as np
 
 _APART = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # scripts written without spaces
-_WORD = re.compile(rf"[{_APART}]|[^\W_{_APART}]+(?:['\u2019][^\W_{_APART}]+)*")
 _NGRAMS = 4
 _SIGMA = 6.0
 
@@ -23,8 +24,17 @@ Vector = dict[tuple[str, ...], float]
 
 
 def words(text: str) -> list[str]:
-    """Words of a text, in small letters, without punctuation."""
-    return _WORD.findall(text.casefold())
+    """Words of a text, in small letters, without punctuation; the same however its accents are written."""
+    small = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return _word().findall(small)
+
+
+@functools.cache
+def _word() -> re.Pattern[str]:
+    """A letter or digit with what follows: Python's \\w lacks the vowel signs and accents that belong to letters."""
+    marks = re.escape("".join(filter(lambda sign: unicodedata.category(sign)[0] == "M", map(chr, range(0xE01F0)))))
+    run = rf"[^\W_{_APART}](?:[^\W_{_APART}]|[{marks}])*"
+    return re.compile(rf"[{_APART}][{marks}]*|{run}(?:['\u2019]{run})*")
 
 
 def bleu(answers: Sequence[str], references: Sequence[Sequence[str]]) -> float:

@@ -139,20 +139,21 @@ def rows(folder: Path) -> list[Row]:
     for said, (recipe, overrides) in RECIPES.items():
         chosen = carried_out(folder, "pool", [{"recipe": recipe}], overrides)
         kept_N = chosen.kept_N
+        assert kept_N.any(), f"recipe {said} keeps nothing"
         after = chosen.is_right_N[kept_N].mean()
         by_clip = recipe != "datacomp_basic"
         yielded = f"{kept_N.sum():,} of {len(kept_N):,} pairs kept"
         made.append(
             Row(
-                f"recipe {said}: right among {yielded}",
+                f"recipe {said}: right among {yielded} (ratio: share of wrong ones, before by after)",
                 f"{after:.1%}",
                 f"all pairs {before:.1%}",
-                after / before,
-                1.0 if by_clip else None,
+                (1 - before) / max(1 - after, 1 / kept_N.sum()),
+                1.2 if by_clip else None,
             )
         )
         filtered = probed(chosen.pictures_ND[kept_N], chosen.captions_ND[kept_N], held_out)
-        spread = max(raw.spread, filtered.spread)
+        spread = max(raw.spread, filtered.spread, 1 / len(held_out.picture_Q))
         made.append(
             Row(
                 f"recipe {said}: probe, {len(SEEDS)} seeds (ratio: gain in spreads)",

@@ -166,7 +166,7 @@ def demo(folder: Path) -> list[Row]:
     found = [Row(what, f"{stall:.2%}", f"limit {MAX_STALL:.0%}", MAX_STALL / max(stall, 1e-4), 1.0)]
     load_s, whole_s = _resumed(config)
     rest_s = whole_s - load_s
-    what = f"a stopped run to the end of its first step, the {load_s:.1f} s for models not counted"
+    what = f"a stopped run to the end of its first step; imports and the {load_s:.1f} s for models not counted"
     return [*found, Row(what, f"{rest_s:.1f} s", f"limit {RESUME_LIMIT_S:g} s", RESUME_LIMIT_S / rest_s, 1.0)]
 
 

@@ -164,7 +164,7 @@ def test_balance_is_told_before_after_and_against_its_target(decided: Decided, p
     words = section(pages[0], "balance")
     assert "Rule 5: balance by modality" in words
     assert re.search(r"image_text 66\.7 % 50\.0 % 50\.0 % 12", words)
-    assert "Weights for the trainer by modality" in words
+    assert "Weights in the manifest by modality" in words
 
 
 def test_modalities_languages_and_sources_are_told_before_and_after(decided: Decided, tmp_path: Path) -> None:

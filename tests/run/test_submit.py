@@ -65,3 +65,24 @@ def test_a_file_outside_of_the_pipelines_folder_is_refused(tmp_path: Path) -> No
     path = write_pipeline(tmp_path, select=[{"remove": {"list": "../gone.txt"}}])
     with pytest.raises(ConfigError, match=r"\.\./gone\.txt: a job may carry only files beside the pipeline file"):
         copy_allowed(load(str(path), []), tmp_path / "job")
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        ("absent.txt", "absent.txt: no such file or folder beside"),
+        ("runs/old/gone.txt", "a job carries no runs"),
+        (".env", "a job carries no runs, no hidden files"),
+    ],
+)
+def test_what_a_job_cannot_carry_is_said(tmp_path: Path, listed: str, said: str) -> None:
+    path = write_pipeline(tmp_path, select=[{"remove": {"list": listed}}])
+    with pytest.raises(ConfigError, match=said):
+        copy_allowed(load(str(path), []), tmp_path / "job")
+
+
+def test_braces_name_the_files_that_a_source_would_read(tmp_path: Path) -> None:
+    path = write_pipeline(tmp_path, sources={"web": {"kind": "url_table", "path": "{links,more}.csv"}})
+    (tmp_path / "more.csv").write_text("url,caption\n")
+    copy_allowed(load(str(path), []), tmp_path / "job")
+    assert sorted(file.name for file in (tmp_path / "job/pipeline").glob("*.csv")) == ["links.csv", "more.csv"]
