@@ -47,6 +47,7 @@ class Boards:
         def write(points: dict[str, float], step: int) -> None:
             for name, value in points.items():
                 writer.add_scalar(name, value, step)
+            writer.flush()  # what a kill takes away must not be of steps that a checkpoint holds
 
         self._writers.append(write)
         self._closers.append(writer.close)

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mmdata.errors import ConfigError
+from mmdata.train import checkpoint
+from mmdata.train.boards import Boards
+from mmdata.train.config import TrainConfig
 from mmdata.train.engine import train
 from mmdata.train.journal import LOG, read
 from tests.train import shelf, tiny
+
+
+def train_and_die(config: TrainConfig, step: int) -> None:
+    """Train until the numbers of a step are on the board, then end as kill -9 ends a process."""
+    write = Boards.write
+
+    def last(self: Boards, line: Mapping[str, Any]) -> None:
+        write(self, line)
+        if line["step"] == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Boards.write = last  # type: ignore[method-assign]
+    train(config)
 
 
 def test_tensorboard_has_each_step_once_with_losses_by_source_and_modality(tiny_path: Path, tmp_path: Path) -> None:
@@ -20,8 +41,12 @@ def test_tensorboard_has_each_step_once_with_losses_by_source_and_modality(tiny_
     plan = {"tokens_per_pack": 64, "packs_per_step": 1, "epochs": 2}
     machine = {"folder": str(tmp_path), "checkpoint_every": 2}
     config = tiny.config(tiny_path, data, plan=plan, machine=machine, watch={"tensorboard": True})
-    calls: list[int] = []
-    train(config, stop=lambda: bool(calls.append(1)) or len(calls) == 2)
+    dying = multiprocessing.get_context("fork").Process(target=train_and_die, args=(config, 2))
+    dying.start()
+    dying.join()
+    assert dying.exitcode == -signal.SIGKILL
+    [kept] = checkpoint.checkpoints(tmp_path / "tiny" / "checkpoints")
+    assert kept.name == "step-000002"  # the third step is told of and then done again
     train(config)
     events = EventAccumulator(str(tmp_path / "tiny" / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()

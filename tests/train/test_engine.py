@@ -257,8 +257,11 @@ def test_a_run_of_mostly_bad_samples_ends(tiny_path: Path, tmp_path: Path) -> No
     for sample in samples[:25]:
         sample.parts["jpg"] = b"\xff\xd8 nothing"
     data = shelf.write(tmp_path / "data", "image_text", samples)
+    config = tiny.config(tiny_path, data, machine={"folder": str(tmp_path)})
     with pytest.raises(BudgetError, match=r"quarantine\.jsonl"):
-        train(tiny.config(tiny_path, data, machine={"folder": str(tmp_path)}))
+        train(config)
+    kept = checkpoint.checkpoints(tmp_path / "tiny" / "checkpoints")
+    assert checkpoint.read_state(kept[-1]).step == len(log_of(config))  # the step that was too much is done and kept
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -15,6 +15,7 @@ from mmdata.train.collate import Batch, pack
 from mmdata.train.config import TrainConfig
 from mmdata.train.dist import Dist
 from mmdata.train.model import MultimodalLM, load_llm
+from mmdata.train.objectives import counts
 from mmdata.train.samples import Prepared
 from tests.train import shelf, tiny
 from tests.train.shelf import asked, text
@@ -190,6 +191,29 @@ def test_an_encoder_in_training_gets_gradients_of_its_own_part(tiny_path: Path, 
     assert parts == {"projector", "encoder"}
     reached = {name for name, gradient in found.items() if gradient.any()}
     assert {"encoders.image.model.embeddings.patch_embedding.weight", "encoders.audio.model.conv1.weight"} <= reached
+
+
+def test_the_model_that_drift_is_measured_from_goes_along_to_a_device(tiny_path: Path) -> None:
+    config = config_of(tiny_path, stage="joint", losses={"weights": {"lm": 1.0, "kl": 0.1}})
+    model, prepared = model_of(config)
+    assert not any("reference" in name for name in model.state_dict())
+    found = (model(pack(samples_of(prepared)))[0])["kl"]
+    assert not found.any()  # it is a copy of what is trained
+    model.to("meta")
+    assert {weight.device.type for weight in model.reference[0].parameters()} == {"meta"}
+
+
+def test_bounds_of_samples_stay_where_attention_reads_them(tiny_path: Path) -> None:
+    _, prepared = model_of(config_of(tiny_path))
+    moved = pack(samples_of(prepared)).to(torch.device("meta"))
+    assert (moved.ids_T.device.type, moved.bounds_S.device.type) == ("meta", "cpu")
+
+
+def test_a_pack_that_only_fills_up_has_no_mean_of_masked_tokens(tiny_path: Path) -> None:
+    _, prepared = model_of(config_of(tiny_path))
+    names = ("masked_lm", "update_norm")
+    assert counts(pack(samples_of(prepared)), names) == {"masked_lm": 1, "update_norm": 1}
+    assert counts(pack([]), names) == {"masked_lm": 0, "update_norm": 1}
 
 
 def test_heads_that_do_not_divide_the_width_are_refused(tiny_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -195,10 +196,15 @@ def test_a_process_without_pictures_keeps_nobody_waiting(tiny_path: Path, tmp_pa
     assert any(line["losses"]["info_nce"] == 0 for line in lines)
 
 
-def test_where_one_process_fails_all_end_and_what_was_learned_is_kept(tiny_path: Path, tmp_path: Path) -> None:
-    config = config_of(
-        tiny_path, tmp_path, "fails", losses={"weights": {"lm": 1.0}}, machine={"folder": str(tmp_path / "runs")}
-    )
+@pytest.mark.parametrize("weights", [{"lm": 1.0}, {"lm": 1.0, "info_nce": 0.1}], ids=["lm", "info_nce"])
+def test_where_one_process_fails_all_end_and_what_was_learned_is_kept(
+    tiny_path: Path, tmp_path: Path, weights: dict[str, float]
+) -> None:
+    machine = {"folder": str(tmp_path / "runs")}
+    config = config_of(tiny_path, tmp_path, "fails", losses={"weights": weights}, machine=machine)
+    # Where pairs are compared with those of others, what is left of the one that failed is a closed connection.
+    told: Any = (MmdataError, "broken") if "info_nce" not in weights else (RuntimeError, "")
+    begun = time.monotonic()
 
     def work(dist: Dist) -> None:
         hidden = MultimodalLM.hidden
@@ -209,12 +215,28 @@ def test_where_one_process_fails_all_end_and_what_was_learned_is_kept(tiny_path:
             return hidden(self, embeds_TE, batch, *args)
 
         MultimodalLM.hidden = failing  # type: ignore[method-assign]
-        with pytest.raises(MmdataError if dist.rank == 0 else ZeroDivisionError, match="broken"):
+        error, text = told if dist.rank == 0 else (ZeroDivisionError, "broken")
+        with pytest.raises(error, match=text):
             train(config, dist)
 
     assert pair(work) == [0, 0]
+    assert time.monotonic() - begun < 50  # the limit of waiting for each other is 60
     kept = checkpoint.checkpoints(tmp_path / "runs" / "fails" / "checkpoints")
     assert [path.name for path in kept] == ["step-000001"]
+
+
+def test_processes_that_see_different_checkpoints_say_so(tiny_path: Path, tmp_path: Path) -> None:
+    config = config_of(tiny_path, tmp_path, "seen", machine={"folder": str(tmp_path / "runs")})
+
+    def work(dist: Dist) -> None:
+        train(config, dist, stop=lambda: True)
+        if dist.rank == 1:
+            # A disk that has not yet shown this machine what another one wrote.
+            checkpoint.checkpoints = lambda folder: []  # type: ignore[assignment]
+        with pytest.raises(MmdataError, match="see different newest checkpoints: step-000001, none"):
+            train(config, dist)
+
+    assert pair(work) == [0, 0]
 
 
 def test_a_step_that_hangs_ends_with_stacks_and_its_samples(tiny_path: Path, tmp_path: Path) -> None:

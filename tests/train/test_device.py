@@ -1,0 +1,25 @@
+"""What narrow weights promise: models with batch norms compute as they did."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mmdata.train.device import DTYPES, computing, narrow
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_batch_norms_keep_fp32_as_their_statistics_do(precision: str) -> None:
+    torch.manual_seed(0)
+    tower = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
+    tower.eval().requires_grad_(False)
+    pixels_BCHW = torch.randn(2, 3, 5, 5)
+    expected = tower(pixels_BCHW)
+    narrow(tower, precision)
+    assert [weight.dtype for weight in (tower[0].weight, tower[1].weight, tower[4].bias)] == [
+        DTYPES[precision], torch.float32, DTYPES[precision],
+    ]  # fmt: skip
+    with computing(torch.device("cpu"), precision):
+        found = tower(pixels_BCHW.to(DTYPES[precision]))
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
