@@ -105,7 +105,9 @@ def evaluate(
     prompt: Annotated[
         str, typer.Option("--prompt", metavar="TEXT", help="asks for captions; is said after questions of VQA")
     ] = "",
-    max_samples: Annotated[int, typer.Option("--max-samples", metavar="N", min=0, help="drawn by the seed; 0: all")] = 0,
+    max_samples: Annotated[
+        int, typer.Option("--max-samples", metavar="N", min=0, help="drawn by the seed; 0: all")
+    ] = 0,
     before: Annotated[bool, typer.Option("--before", help="also the state in which training began")] = False,
     show: Annotated[int, typer.Option("--show", metavar="N", min=0, help="print so many answers")] = 0,
     blind: Annotated[bool, typer.Option("--blind", help="also losses with blank media, by source")] = False,

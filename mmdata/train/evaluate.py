@@ -64,7 +64,7 @@ def evaluate(path: str, overrides: Sequence[str], options: EvalOptions, tell: Ca
         state = "after" if trained else "before"
         lines[state], metrics[state] = _evaluated(restored, options, tell)
         # Of a checkpoint that was asked for by its path, so that another one's results stay.
-        own = f"-{restored.name}" if not trained or Path(path).name == restored.name else ""
+        own = f"-{restored.name}" if not trained or Path(path).resolve().name == restored.name else ""
         folder = restored.folder / "eval" / (_name(options) + own)
         _write(folder, lines[state], metrics[state])
         for text in (f"{restored.folder} {restored.name}", *table(metrics[state]), f"wrote {folder}", ""):

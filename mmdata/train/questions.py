@@ -135,8 +135,8 @@ def questions_in(whole: Question) -> list[Question]:
         key = whole.key if len(answers) == 1 else f"{whole.key}#{number}"
         read = _first(whole.read, kinds)
         references = whole.references or (said,)
-        facts = {"owner": whole.owner or whole.key, "references": references, "read": read, "kinds": kinds}
-        found.append(replace(whole, key=key, turns=before, **facts))
+        question = replace(whole, key=key, turns=before, references=references, read=read, kinds=kinds)
+        found.append(replace(question, owner=whole.owner or whole.key))
     return found
 
 

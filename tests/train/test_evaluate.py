@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from mmdata.cli import app
 from mmdata.errors import ConfigError
-from mmdata.train import engine, journal, retrieval
+from mmdata.train import checkpoint, engine, journal, retrieval
 from mmdata.train.blind import sample_losses
 from mmdata.train.collate import pack
 from mmdata.train.evaluate import EvalOptions, evaluate, summaries, table
-from mmdata.train.questions import entries_of, of_dataset, shuffled
+from mmdata.train.questions import Question, entries_of, of_dataset, shuffled
 from mmdata.train.restore import restore
 from tests.train import shelf, tiny
 
@@ -188,3 +188,33 @@ def test_shuffled_media_come_from_others_of_the_same_kinds(learned: Path) -> Non
     assert all(mixed[key] != own[key] for key in own)
     assert sorted(map(str, mixed.values())) == sorted(map(str, own.values()))
     assert shuffled(questions[:1], 3) == []
+
+
+@pytest.mark.parametrize("sizes", [(3, 2, 1), (3, 3), (5, 1, 1), (1, 1, 1, 1), (4,)])
+def test_no_question_is_shuffled_to_media_of_its_own_owner(sizes: tuple[int, ...]) -> None:
+    def seen(owner: int) -> Any:
+        return lambda: {"image": [owner]}
+
+    questions = [
+        Question(f"{owner}#{number}", "", "", "answer", (), (), seen(owner), (("image", 1),), str(owner))
+        for owner, size in enumerate(sizes)
+        for number in range(size)
+    ]
+    for seed in range(5):
+        mixed = shuffled(questions, seed)
+        assert all(str(question.read()["image"][0]) != question.owner for question in mixed)
+        assert len(mixed) == sum(sizes) - max(0, 2 * max(sizes) - sum(sizes))  # all that somebody else has media for
+
+
+def test_results_of_a_checkpoint_lie_under_its_name(learned: Path) -> None:
+    [newest] = checkpoint.checkpoints(learned / "checkpoints")
+    run(newest, "--max-samples", "1", "--max-new-tokens", "1")
+    assert results(learned, f"val-{newest.name}")[0]["checkpoint"] == newest.name
+
+
+@pytest.mark.parametrize(
+    "option", [("--batch-size", "0"), ("--max-samples", "-1"), ("--candidates", "-1"), ("--top-p", "1.5"),
+               ("--max-new-tokens", "0")],
+)  # fmt: skip
+def test_options_out_of_bounds_are_refused(learned: Path, option: tuple[str, str]) -> None:
+    assert CliRunner().invoke(app, ["eval", str(learned), *option]).exit_code == 2

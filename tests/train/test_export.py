@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -64,6 +65,10 @@ def test_transformers_own_llava_has_the_same_logits(tiny_path: Path, tmp_path: P
 def test_what_llava_cannot_be_says_why(tiny_path: Path, tmp_path: Path) -> None:
     config = tiny.config(tiny_path, str(tiny_path / "eight"), plan={"max_steps": 1}, machine={"folder": str(tmp_path)})
     train(config)
+    saved = tmp_path / "tiny" / "config.yaml"
+    tree = yaml.safe_load(saved.read_text())
+    # As from a machine with flash-attn, which this one need not have.
+    saved.write_text(yaml.safe_dump({**tree, "llm": {**tree["llm"], "attention": "flash_attention_2"}}))
     told = export(str(tmp_path / "tiny"), str(tmp_path / "out"))
     assert told[-1] == "no llava: its projector is linear, LLaVA's an mlp of 2 layers"
     assert not (tmp_path / "out" / "llava").exists()

@@ -111,6 +111,15 @@ def test_drawn_answers_follow_from_the_seed(untrained: Restored) -> None:
     assert generate(untrained, prompts, Decoding(16, top_p=1e-6)) == generate(untrained, prompts, Decoding(16))
 
 
+def test_what_the_llm_says_of_generation_itself_is_set_aside(learned: Path, untrained: Restored) -> None:
+    other = restore(str(learned), trained=False)
+    other.model.decoder.generation_config.no_repeat_ngram_size = 1
+    prompts = prompts_of(untrained, [1, 2])
+    [first, second] = expected = generate(untrained, prompts, Decoding(24))
+    assert any(len(set(ids)) < len(ids) for ids in map(untrained.chat.text_ids, (first, second)))  # it repeats itself
+    assert generate(other, prompts, Decoding(24)) == expected
+
+
 def test_an_answer_has_at_most_so_many_tokens(model: Restored) -> None:
     [whole] = generate(model, prompts_of(model, [1]), Decoding())
     ids = model.chat.text_ids(whole)

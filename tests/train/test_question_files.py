@@ -58,6 +58,7 @@ def test_llava_conversations_ask_for_each_answer(folder: Path, model: Restored) 
     asked = asked_of(written(folder / "llava.json", rows), model)
     assert [question.key for question in asked.questions] == ["first#1", "first#3", "gone", "texts"]
     first, second, gone, texts = asked.questions
+    assert [question.owner for question in (first, second, gone)] == ["train/0.jpg"] * 2 + ["9.jpg"]
     assert (first.form, first.modality, first.source, first.references) == ("answer", "image", "llava", ("picture w0",))
     assert second.kinds == (("image", 1),)
     assert second.read()["image"][0].parts[0][0] == "jpg"

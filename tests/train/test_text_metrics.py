@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,15 @@ def test_words_are_small_without_punctuation_and_chinese_is_cut_into_characters(
     assert words("一只 Red 猫。") == ["一", "只", "red", "猫"]
     assert words("snake_case") == ["snake", "case"]
     assert words("... !") == []
+
+
+def test_vowel_signs_and_accents_belong_to_their_letters_however_they_are_written() -> None:
+    assert exact_match("कि", ["का"]) == 0
+    assert words("हिन्दी, ภาษาไทยที่") == ["हिन्दी", "ภาษาไทยที่"]
+    text = "Café l’été, İstanbul, が"
+    assert words(unicodedata.normalize("NFD", text)) == words(text) == ["café", "l’été", "i̇stanbul", "が"]
+    assert character_errors("कि", "का") == (1, 2)
+    assert words("so \u2764\ufe0f!") == ["so"]  # a mark on a picture is no word
 
 
 def test_bleu_is_the_geometric_mean_of_precisions_with_the_last_one_smoothed() -> None:
