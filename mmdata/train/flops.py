@@ -28,8 +28,8 @@ from mmdata.train.sections import EncoderOptions, Kind
 # Dense bf16 TFLOP/s of a whole device by its vendor's data sheet; the first name that stands in torch's name counts.
 PEAK_TFLOPS = {
     "GB200": 2500.0, "B200": 2250.0, "H200": 989.0, "GH200": 989.0, "H100 PCIe": 756.0, "H100 NVL": 835.0,
-    "H100": 989.0, "H800": 989.0, "A100": 312.0, "A800": 312.0, "L40S": 362.0, "L40": 181.0, "L4": 121.0, "A40": 150.0, "A30": 165.0,
-    "RTX 4090": 165.0, "RTX 3090": 71.0, "MI300X": 1307.0, "MI250X": 383.0,
+    "H100": 989.0, "H800": 989.0, "A100": 312.0, "A800": 312.0, "L40S": 362.0, "L40": 181.0, "L4": 121.0,
+    "A40": 150.0, "A30": 165.0, "RTX 4090": 165.0, "RTX 3090": 71.0, "MI300X": 1307.0, "MI250X": 383.0,
     "MI250": 383.0,
 }  # fmt: skip
 _POINTS = (0.25, 0.5, 0.75, 1.0)  # of a window of sound, where it is counted; between them a line

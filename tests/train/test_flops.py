@@ -114,7 +114,8 @@ def test_utilisation_is_told_where_the_peak_is_known(tiny_path: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("name", "peak"),
     [("NVIDIA H100 80GB HBM3", 989.0), ("NVIDIA H100 PCIe", 756.0), ("NVIDIA A100-SXM4-40GB", 312.0),
-     ("NVIDIA L4", 121.0), ("NVIDIA L40S", 362.0), ("NVIDIA GH200 480GB", 989.0), ("NVIDIA Nothing", None)],
+     ("NVIDIA L4", 121.0), ("NVIDIA L40S", 362.0), ("NVIDIA GH200 480GB", 989.0), ("NVIDIA Nothing", None),
+     ("NVIDIA RTX A4000", None), ("NVIDIA GB200", 2500.0), ("AMD Instinct MI250X", 383.0)],
 )  # fmt: skip
 def test_gpus_are_known_by_their_names(monkeypatch: pytest.MonkeyPatch, name: str, peak: float | None) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
