@@ -7,7 +7,7 @@ DuckDB, which spills), and the table written for each shard. The result does not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,8 +21,10 @@ from mmdata.select.tables import Columns, ShardTables, is_vector
 from mmdata.select.vectors import ScoreVectors
 from mmdata.select.workspace import Workspace
 
-__all__ = ["MEMORY_MB", "SCHEMA", "apply_rules", "opened", "select"]
-MEMORY_MB = 3072
+__all__ = ["SCHEMA", "apply_rules", "opened", "select"]
+LEAST_MEMORY_MB = 3072  # ten million rows need no more
+MEMORY_SHARE = 0.4  # of what is free
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def select(
@@ -33,13 +35,14 @@ def select(
     val_share: float,
     scratch: Path,
     write: Callable[[int, pa.Table], None],
-    memory_mb: int = MEMORY_MB,
+    memory_mb: int = 0,
     threads: int = 2,
 ) -> SelectionCounts:
     """Decide about every row of the shards; `write(shard, table)` gets each shard's table, in the order of `shards`.
 
-    scratch: local folder for what does not fit into memory_mb; used by nobody else, and removed. Raises ConfigError for
-    a column that there is not, ShardError for tables that do not belong together.
+    memory_mb: that DuckDB may take before it spills; 0: as much as this machine can spare. scratch: local folder for
+    what does not fit; used by nobody else, and removed. Raises ConfigError for a column that there is not, ShardError
+    for tables that do not belong together.
     """
     if not shards:
         return SelectionCounts()
@@ -60,7 +63,7 @@ def opened(
     *,
     seed: int,
     scratch: Path,
-    memory_mb: int = MEMORY_MB,
+    memory_mb: int = 0,
     threads: int = 2,
 ) -> Iterator[Workspace]:
     """A workspace with the rows that are ok and the columns that the rules need, and `also` these."""
@@ -72,12 +75,27 @@ def opened(
     _check_names(wanted)
     types = {name: columns.types[name] if name in columns.types else optional[name] for name in wanted}
     vectors = ScoreVectors(columns)
+    memory_mb = memory_mb or spare_memory_mb()
     work = Workspace(scratch, seed, types, identities, memory_mb=memory_mb, threads=threads, vectors=vectors)
     try:
         load_kept(work, columns, wanted, identities)
         yield work
     finally:
         work.close()
+
+
+def spare_memory_mb() -> int:
+    """MEMORY_SHARE of the memory that is free here and that the container allows, at least LEAST_MEMORY_MB.
+
+    Rows that spill take a third more time each.
+    """
+    import psutil
+
+    free_bytes = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # no such file, or "max": no limit
+        used_bytes = int((_CGROUP / "memory.current").read_text())
+        free_bytes = min(free_bytes, int((_CGROUP / "memory.max").read_text()) - used_bytes)
+    return max(LEAST_MEMORY_MB, int(free_bytes * MEMORY_SHARE) >> 20)
 
 
 def apply_rules(work: Workspace, rules: Sequence[Rule], counts: SelectionCounts, first: int = 0) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from mmdata.errors import ConfigError, Reason, ShardError
 from mmdata.sample import root_key, sample_key
+from mmdata.select import selection
 from mmdata.select.counts import SelectionCounts
 from mmdata.select.dedup import Dedup
 from mmdata.select.rules import Rule
@@ -170,3 +173,16 @@ def test_no_shards_and_shards_without_an_ok_row_come_to_nothing(tmp_path: Path) 
 def test_nothing_is_left_in_the_scratch_folder(tmp_path: Path) -> None:
     selected(tables_of(write_run(tmp_path / "run"), 3), [Dedup()], tmp_path)
     assert [path for path in (tmp_path / "select").rglob("*") if path.is_file()] == []
+
+
+def test_a_container_that_allows_less_memory_is_heeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_CGROUP", tmp_path)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=40 << 30))
+    assert selection.spare_memory_mb() == 16 << 10
+    (tmp_path / "memory.current").write_text(f"{2 << 30}\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert selection.spare_memory_mb() == 16 << 10
+    (tmp_path / "memory.max").write_text(f"{12 << 30}\n")
+    assert selection.spare_memory_mb() == 4 << 10
+    (tmp_path / "memory.max").write_text(f"{3 << 30}\n")
+    assert selection.spare_memory_mb() == selection.LEAST_MEMORY_MB
