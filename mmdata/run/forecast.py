@@ -52,7 +52,9 @@ def plan_pipeline(path: str, overrides: Sequence[str], places: Places, wishes: W
             pipeline, sources, places.run, lambda piloted: executor_for(piloted, places), wishes.workers, at_once
         )
         found = project(pipeline, resolved, sources, measured, wishes)
-        console.print(f"\npilot: {count(found.sampled)} of {count(found.rows)} rows; with 95 % intervals")
+        console.print(
+            f"\npilot: {count(found.sampled)} of {count(found.rows)} rows; 95 % intervals, for reasons at once"
+        )
         console.print(_table(console, ["", "expected", "from", "to", "share"], list(_lines(found))))
         for line in _remarks(found):
             console.print(line, soft_wrap=True)

@@ -1,15 +1,19 @@
-"""What a sample says of the whole, as a value between two bounds that hold the truth 95 times of 100."""
+"""What a sample says of the whole, as a value between two bounds that hold the truth 95 times of 100.
+
+at_once: so many intervals hold the truth together 95 times of 100 (Bonferroni 1936): of thirty that each do, one or two
+would not.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Z = 1.959964  # of a 95 % interval, two-sided
 RESAMPLES = 2000
 _TAIL = 0.025
 
@@ -40,7 +44,7 @@ def exactly(number: float) -> Interval:
     return Interval(number, number, number)
 
 
-def wilson(hits: int, sampled: int, whole: int) -> Interval:
+def wilson(hits: int, sampled: int, whole: int, at_once: int = 1) -> Interval:
     """The share of rows that hit, after Wilson 1927; drawn without replacement, so all rows leave no doubt.
 
     sampled: rows that were looked at. whole: rows there are.
@@ -51,13 +55,14 @@ def wilson(hits: int, sampled: int, whole: int) -> Interval:
     if sampled >= whole:
         return exactly(share)
     size = sampled * (whole - 1) / (whole - sampled)
-    middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
-    half = Z / (1 + Z**2 / size) * math.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
+    z = NormalDist().inv_cdf(1 - _TAIL / at_once)
+    middle = (share + z**2 / (2 * size)) / (1 + z**2 / size)
+    half = z / (1 + z**2 / size) * math.sqrt(share * (1 - share) / size + z**2 / (4 * size**2))
     # Without a hit (or with nothing else) the bound is 0 (or 1), not a rounding error beside it.
     return Interval(max(0.0, middle - half) if hits else 0.0, share, min(1.0, middle + half) if hits < sampled else 1.0)
 
 
-def bootstrap(values: NDArray[np.float64], whole: int, seed: int) -> Interval:
+def bootstrap(values: NDArray[np.float64], whole: int, seed: int, at_once: int = 1) -> Interval:
     """The mean over all rows from the values of some: quantiles of means of resamples, drawn with a seed.
 
     whole: rows there are; the spread shrinks as the sample comes near to all of them.
@@ -72,7 +77,9 @@ def bootstrap(values: NDArray[np.float64], whole: int, seed: int) -> Interval:
     shrink = math.sqrt((whole - len(values)) / max(whole - 1, 1))
     # Resamples of n values spread by (n - 1) / n too little.
     shrink *= math.sqrt(len(values) / max(len(values) - 1, 1))
-    low, high = (mean + shrink * (float(np.quantile(means, tail)) - mean) for tail in (_TAIL, 1 - _TAIL))
+    low, high = (
+        mean + shrink * (float(np.quantile(means, tail)) - mean) for tail in (_TAIL / at_once, 1 - _TAIL / at_once)
+    )
     return Interval(min(low, mean), mean, max(high, mean))
 
 

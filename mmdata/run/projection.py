@@ -119,7 +119,7 @@ def project(
         rows=rows,
         sampled=measured.rows,
         reasons=reasons,
-        unseen=wilson(0, measured.rows, rows).times(rows),
+        unseen=wilson(0, measured.rows, rows, len(measured.counts)).times(rows),
         kept=kept,
         network_bytes=network,
         staged_bytes=staged,
@@ -153,7 +153,7 @@ def _reasons(resolved: Resolved, measured: Measured, rows: int, seed: int) -> di
         if reason in COPIES:
             found[reason] = copies(int(counts.sum()), measured.rows, rows, rows * float(_eligible(measured).mean()))
         else:
-            found[reason] = _count(counts, total, rows, seed)
+            found[reason] = _count(counts, total, rows, seed, len(measured.counts))
     for rule in resolved.rules:
         if isinstance(rule, Dedup) and not rule.against and rule.action == "drop":
             reason = COPIES_BY[rule.by].value  # of which a sample may show none
@@ -161,10 +161,10 @@ def _reasons(resolved: Resolved, measured: Measured, rows: int, seed: int) -> di
     return found
 
 
-def _count(counts: NDArray[np.float64], total: NDArray[np.float64], rows: int, seed: int) -> Interval:
+def _count(counts: NDArray[np.float64], total: NDArray[np.float64], rows: int, seed: int, at_once: int) -> Interval:
     if (total == 1).all():
-        return wilson(int(counts.sum()), len(counts), rows).times(rows)
-    return bootstrap(counts, rows, seed).times(rows)
+        return wilson(int(counts.sum()), len(counts), rows, at_once).times(rows)
+    return bootstrap(counts, rows, seed, at_once).times(rows)
 
 
 def _eligible(measured: Measured) -> NDArray[np.float64]:
@@ -176,7 +176,7 @@ def _eligible(measured: Measured) -> NDArray[np.float64]:
 def _kept(measured: Measured, reasons: Mapping[str, Interval], rows: int, seed: int) -> tuple[Interval, Interval]:
     """Kept rows of the whole; and as a share of what would be kept without further copies."""
     total = sum(measured.counts.values(), np.zeros(measured.rows))
-    either = _count(_eligible(measured), total, rows, seed)
+    either = _count(_eligible(measured), total, rows, seed, 1)
     low, value, high = _bounds(either)
     gone = [reasons[reason] for reason in COPIES if reason in reasons]
     lost = Interval(*(sum(getattr(each, name) for each in gone) for name in ("low", "value", "high")))

@@ -193,6 +193,22 @@ def test_intervals_of_shares_and_means_hold_the_truth_95_times_of_100(whole: int
     assert means >= 34
 
 
+def test_intervals_of_many_reasons_hold_all_of_them_together_95_times_of_100() -> None:
+    rng = np.random.default_rng(5)
+    whole, sampled, reasons = 870, 300, 30
+    numbers = rng.integers(1, 30, reasons)
+    which = np.repeat(np.arange(reasons + 1), [*numbers, whole - numbers.sum()])
+    alone = together = 0
+    for _ in range(200):
+        hits = np.bincount(which[rng.permutation(whole)[:sampled]], minlength=reasons + 1)[:reasons]
+        for many in (1, reasons):
+            bounds = [wilson(int(hit), sampled, whole, many).times(whole) for hit in hits]
+            held = all(number in bound for number, bound in zip(numbers, bounds, strict=True))
+            alone, together = alone + (held and many == 1), together + (held and many > 1)
+    assert together >= 183  # 190 are meant
+    assert alone < 150
+
+
 def test_intervals_of_copies_hold_the_number_of_planted_pairs() -> None:
     rng = np.random.default_rng(4)
     whole, pairs, hits = 2000, 150, 0
