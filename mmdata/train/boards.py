@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmdata.errors import ConfigError
 from mmdata.train.config import TrainConfig
+
+_CLOCK_SKEW_S = 3  # files of a clock that is further ahead are not waited for
 
 
 class Boards:
@@ -40,6 +43,7 @@ class Boards:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ConfigError("watch.tensorboard: needs the package tensorboard: pip install tensorboard") from error
+        _wait_for_a_later_second(folder)
         make: Any = SummaryWriter
         # Points of steps that are done again after a kill are taken out.
         writer = make(str(folder), purge_step=start_step)
@@ -64,6 +68,14 @@ class Boards:
         )  # fmt: skip
         self._writers.append(lambda points, step: run.log(points, step=step))
         self._closers.append(run.finish)
+
+
+def _wait_for_a_later_second(folder: Path) -> None:
+    """Until a new event file sorts after those that are there: TensorBoard reads them by the second in their names."""
+    written = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
+    newest_s = max((int(second) for second in written if second.isdigit()), default=0)
+    while 0 <= newest_s - int(time.time()) < _CLOCK_SKEW_S:
+        time.sleep(0.05)
 
 
 def _points(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
