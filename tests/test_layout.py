@@ -17,7 +17,7 @@ FLOORS = [  # a file may import lower floors and its own folder, nothing else
     {"sample"},
     {"options"},
     {"yaml_file"},
-    {"augment", "overrides"},
+    {"augment", "overrides", "ray_token"},
     {"stage", "config", "counters"},
     {"shards"},
     {"sources", "fetch", "media"},

@@ -44,7 +44,10 @@ def texts_of(rows: Rows, places: Iterable[Place]) -> dict[Place, Text]:
         files = rows.shards[shard]
         hidden = rows.hidden(shard)
         own = _take(files.ledger, ("key", "caption", "detail", "url"), positions)
-        dialogues = _take(files.ledger, ("messages",), positions, _MESSAGES_BYTES)["messages"]
+        # Dialogues are long: they are read only where a caption does not say it.
+        dialogues = [""] * len(positions)
+        if not all(own["caption"]):
+            dialogues = _take(files.ledger, ("messages",), positions, _MESSAGES_BYTES)["messages"]
         later = [_take(path, ("detail",), positions) for path in (files.selection, *files.scores.values()) if path]
         for i, position in enumerate(positions):
             if position in hidden:

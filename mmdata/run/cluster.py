@@ -19,6 +19,7 @@ from typing import Any
 
 from mmdata.config import RunOptions
 from mmdata.errors import BudgetError, ConfigError, StorageError
+from mmdata.ray_token import use_token
 from mmdata.run.local import Failed, wait_s
 from mmdata.shards.arrow import start_without_pandas
 
@@ -242,13 +243,6 @@ def _unreachable(address: str, error: Exception) -> ConfigError:
         f"RAY_ADDRESS={address}: no Ray cluster answers there ({str(error).splitlines()[0][:120]}); "
         "start one with `ray start --head`, or leave RAY_ADDRESS empty for an embedded Ray"
     )
-
-
-def use_token() -> None:
-    """Send the token that `ray start` made for this user; Ray does so by itself only for the address `auto`."""
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    if "RAY_AUTH_MODE" not in os.environ and path.exists():
-        os.environ["RAY_AUTH_MODE"] = "token"
 
 
 def ray_ports(nodes: Sequence[dict[str, Any]], gcs_address: str) -> frozenset[int]:

@@ -53,7 +53,7 @@ def plan_pipeline(path: str, overrides: Sequence[str], places: Places, wishes: W
         )
         found = project(pipeline, resolved, sources, measured, wishes)
         console.print(
-            f"\npilot: {count(found.sampled)} of {count(found.rows)} rows; 95 % intervals, for reasons at once"
+            f"\npilot: {count(found.sampled)} of {count(found.rows)} rows; 95 % intervals (all reasons together)"
         )
         console.print(_table(console, ["", "expected", "from", "to", "share"], list(_lines(found))))
         for line in _remarks(found):

@@ -14,8 +14,8 @@ from typing import Any
 import mmdata
 from mmdata.config import Pipeline, load
 from mmdata.errors import ConfigError
+from mmdata.ray_token import use_token
 from mmdata.run.catalog import LOCAL_MODEL, named_files, resolve
-from mmdata.run.cluster import use_token
 from mmdata.run.pipeline import Places, default_places
 from mmdata.shards.storage import is_remote
 from mmdata.sources.inputs import expand_braces

@@ -62,7 +62,7 @@ class SelectionCounts:
 
     @property
     def mixture(self) -> dict[str, Any]:
-        """What the last rule `mixture` says, for the trainer; empty without one."""
+        """What the last rule `mixture` says, for manifest.json; empty without one."""
         found = [dict(rule.facts) for rule in self.rules if rule.name == "mixture"]
         return found[-1] if found else {}
 

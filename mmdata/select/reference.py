@@ -112,9 +112,9 @@ def fingerprint(path: str) -> str:
     manifest = storage.join(path, "manifest.json")
     if storage.exists(manifest):
         return hashlib.sha256(storage.read_bytes(manifest)).hexdigest()
-    inside = path.rstrip("/").partition("://")[2] or path.rstrip("/")
+    folder = path.rstrip("/").partition("://")[2] or path.rstrip("/")
     files = [
-        f"{file.partition(inside)[2]}:{content_of(Found(file, storage.size_bytes(file) or 0))}"
+        f"{file.partition(folder)[2]}:{content_of(Found(file, storage.size_bytes(file) or 0))}"
         for file in _matching(path, "**/*.parquet")
     ]
     if not files:

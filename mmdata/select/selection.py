@@ -85,10 +85,7 @@ def opened(
 
 
 def spare_memory_mb() -> int:
-    """MEMORY_SHARE of the memory that is free here and that the container allows, at least LEAST_MEMORY_MB.
-
-    Rows that spill take a third more time each.
-    """
+    """MEMORY_SHARE of the memory that is free here and that the container allows, at least LEAST_MEMORY_MB."""
     import psutil
 
     free_bytes = psutil.virtual_memory().available

@@ -52,8 +52,8 @@ def start(path: str, overrides: Sequence[str], dry: bool, tell: Callable[[str], 
     """
     config = load(path, overrides)
     if dry:
-        with quiet_libraries():
-            tell(render(dry_run(config)))
+        quiet_libraries()
+        tell(render(dry_run(config)))
         return 0
     return run(config, tell)
 
@@ -64,7 +64,8 @@ def run(config: TrainConfig, tell: Callable[[str], None], asked: Callable[[], bo
     asked: whether to stop; by signals to this process where left out.
     """
     device = "cuda" if torch.cuda.is_available() and config.machine.device != "cpu" else "cpu"
-    with quiet_libraries(), Dist.from_environment(device, config.machine.step_limit_s) as dist:
+    quiet_libraries()
+    with Dist.from_environment(device, config.machine.step_limit_s) as dist:
         say = tell if dist.rank == 0 else lambda text: None
         begun = begin(config, dist)
         done, steps = begun.state.step, begun.plan.num_steps

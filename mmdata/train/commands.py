@@ -142,8 +142,8 @@ def evaluate(
         seed=seed, batch_size=batch_size, candidates=candidates, shuffle_media=shuffle_media, blind=blind,
         before=before, show=show, decoding=Decoding(max_new_tokens, top_p, seed=seed),
     )  # fmt: skip
-    with quiet_libraries():
-        run(checkpoint, overrides or [], options, _tell)
+    quiet_libraries()
+    run(checkpoint, overrides or [], options, _tell)
 
 
 def chat(
@@ -174,15 +174,13 @@ def chat(
     from mmdata.train.sections import Kind
     from mmdata.train.talk import Conversation, talk
 
-    with quiet_libraries():
-        files: dict[Kind, list[str]] = {"image": image or [], "video": video or [], "audio": audio or []}
-        conversation = Conversation(
-            restore(checkpoint, overrides or []), files, Decoding(max_new_tokens, top_p, seed=seed)
-        )
-        if prompt is not None:
-            _tell(conversation.ask(prompt))
-        else:
-            talk(conversation, sys.stdin, _tell)
+    quiet_libraries()
+    files: dict[Kind, list[str]] = {"image": image or [], "video": video or [], "audio": audio or []}
+    conversation = Conversation(restore(checkpoint, overrides or []), files, Decoding(max_new_tokens, top_p, seed=seed))
+    if prompt is not None:
+        _tell(conversation.ask(prompt))
+    else:
+        talk(conversation, sys.stdin, _tell)
 
 
 def _tell(text: str) -> None:

@@ -28,11 +28,11 @@ from mmdata.train.boards import Boards
 from mmdata.train.collate import Batch
 from mmdata.train.config import TrainConfig
 from mmdata.train.dataset import batches
-from mmdata.train.device import DTYPES, computing, device_of, narrow
+from mmdata.train.device import DTYPES, computing, device_of
 from mmdata.train.dist import Dist
-from mmdata.train.model import MultimodalLM, load_llm
 from mmdata.train.optimizer import Optimizer
-from mmdata.train.prepared import Prepared, blank_id, prepare
+from mmdata.train.prepared import Prepared, prepare
+from mmdata.train.restore import built
 from mmdata.train.sharing import share, whole
 
 _log = logging.getLogger(__name__)
@@ -94,13 +94,7 @@ class Run:
             if found:
                 self.state = _checked(checkpoint.read_state(found[0]), self.state, prepared.folder)
             self.device = device_of(config)
-            torch.manual_seed(config.seed)
-            self.model = MultimodalLM(config, prepared.specs, load_llm(config.llm), blank_id(prepared.tokenizer), dist)
-            if found:
-                checkpoint.load_model(found[0], self.model, whole=True)
-            elif config.init:
-                checkpoint.load_model(checkpoint.resolve(config.init), self.model, whole=False)
-            narrow(self.model, config.machine.precision)
+            self.model = built(config, prepared.specs, prepared.tokenizer, dist, found[0] if found else None)
             self.flops = flops.StepFlops(self.model, prepared.specs)
             self.peak_tflops = flops.peak_tflops(self.device, config.machine.peak_tflops)
         gathered_in = DTYPES.get(config.machine.precision)

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from mmdata.errors import Reason, SampleError
-from mmdata.train import augment
 from mmdata.train.chat import IGNORE, Chat, Turn
 from mmdata.train.collate import pack
 from mmdata.train.device import computing
@@ -48,7 +47,7 @@ def prompt_of(
     for kind, found in media.items():
         if kind not in specs:
             raise SampleError(Reason.UNSUPPORTED, f"the model has no encoder for {kind}")
-        items[kind] = [items_of(medium, specs[kind], None, augment.rng_of(key)) for medium in found]
+        items[kind] = [items_of(medium, specs[kind], None) for medium in found]
     features = {kind: [sum(item.tokens for item in of) for of in found] for kind, found in items.items()}
     ids = chat.prompt_ids(turns, features)
     if not ids:

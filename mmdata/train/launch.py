@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdata.errors import ConfigError, MmdataError
+from mmdata.ray_token import use_token
 from mmdata.train import command
 from mmdata.train.config import TrainConfig, load
 
@@ -113,9 +114,8 @@ def _ray(address: str, processes: int) -> Iterator[None]:
     """Ray at an address, or one of its own that ends with the block."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    if address != LOCAL and "RAY_AUTH_MODE" not in os.environ and token.exists():
-        os.environ["RAY_AUTH_MODE"] = "token"
+    if address != LOCAL:
+        use_token()
     import ray
 
     before = signal.getsignal(signal.SIGTERM)

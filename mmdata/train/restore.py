@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from mmdata.errors import ConfigError
 from mmdata.train import checkpoint
 from mmdata.train.chat import Chat
 from mmdata.train.config import TrainConfig, load
@@ -32,6 +34,28 @@ class Restored:
     device: torch.device
 
 
+def built(
+    config: TrainConfig, specs: Mapping[Kind, MediaSpec], tokenizer: Any, dist: Dist, found: Path | None
+) -> MultimodalLM:
+    """The model, on the CPU, with the weights of the checkpoint `found`, else those that training begins with.
+
+    New weights are drawn by the config's seed, frozen ones are as narrow as its precision. Raises ConfigError where
+    `init` names no checkpoint, or weights are of another model.
+    """
+    torch.manual_seed(config.seed)
+    model = MultimodalLM(config, specs, load_llm(config.llm), blank_id(tokenizer), dist)
+    if found is not None:
+        checkpoint.load_model(found, model, whole=True)
+    elif config.init:
+        try:
+            begun = checkpoint.resolve(config.init)
+        except ConfigError as error:
+            raise ConfigError(f"init: {error}") from error
+        checkpoint.load_model(begun, model, whole=False)
+    narrow(model, config.machine.precision)
+    return model
+
+
 def restore(path: str, overrides: Sequence[str] = (), *, trained: bool = True) -> Restored:
     """The model of a run folder's newest checkpoint, or of the checkpoint itself, ready to be asked.
 
@@ -50,13 +74,7 @@ def restore(path: str, overrides: Sequence[str] = (), *, trained: bool = True) -
         torch.set_num_threads(config.machine.threads)
     tokenizer = load_tokenizer(config.llm)
     specs = specs_of(config)
-    torch.manual_seed(config.seed)
-    model = MultimodalLM(config, specs, load_llm(config.llm), blank_id(tokenizer), Dist())
-    if trained:
-        checkpoint.load_model(found, model, whole=True)
-    elif config.init:
-        checkpoint.load_model(checkpoint.resolve(config.init), model, whole=False)
-    narrow(model, config.machine.precision)
+    model = built(config, specs, tokenizer, Dist(), found if trained else None)
     device = device_of(config)
     chat = Chat(tokenizer, config.llm.template, config.llm.system)
     name = found.name if trained else "before"

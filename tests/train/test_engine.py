@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -315,8 +316,9 @@ def test_a_later_stage_begins_with_what_an_earlier_one_learned(tiny_path: Path, 
     )  # fmt: skip
     with pytest.raises(ConfigError, match=r"step-\d+: "):
         engine.Run(prepare(other), Dist())
-    with pytest.raises(ConfigError, match="neither a checkpoint"):
-        checkpoint.resolve(str(tmp_path / "nothing"))
+    absent = replace(other, init=str(tmp_path / "nothing"))
+    with pytest.raises(ConfigError, match=r"init: .*nothing: neither a checkpoint"):
+        engine.Run(prepare(absent), Dist())
 
 
 def test_a_training_file_runs_from_disk_with_overrides(tiny_path: Path, tmp_path: Path) -> None:

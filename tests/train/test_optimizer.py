@@ -23,7 +23,7 @@ def run(tiny_path: Path, tmp_path: Path) -> Run:
     return Run(prepare(config), Dist())
 
 
-def test_gradients_are_unscaled_and_clipped_as_torch_does(run: Run) -> None:
+def test_gradients_are_unscaled_and_clipped_as_torch_does(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     gradients = [torch.randn_like(parameter) for parameter in run.optimizer.parameters]
     for parameter, gradient in zip(run.optimizer.parameters, gradients, strict=True):
@@ -33,7 +33,9 @@ def test_gradients_are_unscaled_and_clipped_as_torch_does(run: Run) -> None:
     for parameter, gradient in zip(run.optimizer.parameters, gradients, strict=True):
         parameter.grad = gradient * run.optimizer.scale.value
     taken: list[torch.Tensor] = []
-    run.optimizer.adamw.step = lambda: taken.extend(p.grad.clone() for p in run.optimizer.parameters)  # type: ignore
+    monkeypatch.setattr(
+        run.optimizer.adamw, "step", lambda: taken.extend(p.grad.clone() for p in run.optimizer.parameters)
+    )
     norm, updated = run.optimizer.update(0)
     assert updated
     assert norm == pytest.approx(expected, rel=1e-5)
