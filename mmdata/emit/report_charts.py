@@ -17,7 +17,7 @@ from mmdata.emit.report_text import clean, count, size, value
 
 WIDTH, HEIGHT = 340.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 334.0, 24.0, 160.0
-_CHAR = 5.9  # width of a letter in a label, at the most
+_CHAR = 6.8  # width of a letter in a label, at the most: on phones, which show them larger
 _KINDS = ("kept", "lost", "waiting")
 
 

@@ -63,8 +63,8 @@ def sankey(streams: Sequence[Stream]) -> Markup:
         ends[stream.end] += stream.rows
     label = "Rows by source and modality: " + ", ".join(f"{name} {count(rows)}" for name, rows in ends.most_common())
     middle: list[Callable[[Stream], str]] = [lambda stream: stream.modality]
-    wide = _Picture(streams, [_source, *middle, _end], 1120.0, 190.0, 190.0, 24, 320.0, "wide")
-    narrow = _Picture(streams, [_source, _end], 340.0, 96.0, 108.0, 13, 330.0, "narrow")
+    wide = _Picture(streams, [_source, *middle, _end], 1120.0, 190.0, 190.0, 28, 320.0, "wide")
+    narrow = _Picture(streams, [_source, _end], 340.0, 126.0, 108.0, 16, 330.0, "narrow")
     return wide.drawn(label) + narrow.drawn(label)
 
 
@@ -77,7 +77,10 @@ def _end(stream: Stream) -> str:
 
 
 class _Picture:
-    """One picture: columns of nodes, one for each of `layers`, and the bands between them."""
+    """One picture: columns of nodes, one for each of `layers`, and the bands between them.
+
+    chars: of a label, name and number, that there is room for beside the first and the last column.
+    """
 
     def __init__(
         self,
@@ -150,7 +153,7 @@ class _Picture:
         x = self._xs[number]
         marks = [tag("rect", x=x, y=y, width=self._node, height=tall, rx=1.5, class_="node plain")]
         middle = y + tall / 2 + 4
-        shown = clean(name, self._chars) or "(none)"
+        shown = clean(name, self._chars - 1 - len(count(rows))) or "(none)"
         if number == 0:
             marks.append(tag("text", shown, " ", tag("tspan", count(rows), class_="soft"), x=x - 6, y=middle,
                              text_anchor="end"))  # fmt: skip

@@ -80,6 +80,12 @@ function collisions(page) {  // words of one chart that lie on each other
   }
   return found;
 }
+function cut(page) {  // words of a chart that reach beyond it
+  return [...page.querySelectorAll("svg text")].filter(text => {
+    const [own, chart] = [text.getBoundingClientRect(), text.ownerSVGElement.getBoundingClientRect()];
+    return own.width && chart.width && (own.left < chart.left - 1 || own.right > chart.right + 1);
+  }).map(text => text.textContent);
+}
 const frames = [360, 1400].map(width => {
   const frame = document.createElement("iframe");
   frame.width = width; frame.height = 900; frame.src = "report.html";
@@ -97,7 +103,7 @@ Promise.all(frames).then(all => {
       ground: light(numbers(view.getComputedStyle(page.body).backgroundColor)),
       wide: [...page.querySelectorAll("main *")].filter(node => !node.closest(".scroll, .strip .frame, svg, .skip")
         && node.getBoundingClientRect().right > width + 1).length,
-      faint: faint(page, view), collisions: collisions(page), ...keyboard(page, view),
+      faint: faint(page, view), collisions: collisions(page), cut: cut(page), ...keyboard(page, view),
     };
   }));
 });
@@ -150,6 +156,7 @@ def test_the_page_fits_and_reads_on_a_phone_and_a_desktop(tmp_path: Path, kind: 
         assert texts > 100
         assert not faint
         assert not page["collisions"]
+        assert not page["cut"]
         assert page["reached"] > 20
         assert page["jumps"] == 0
         assert not page["unmarked"]

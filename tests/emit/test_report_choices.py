@@ -20,7 +20,7 @@ from mmdata.emit.report_charts import LEFT, RIGHT, WIDTH, labels_along
 from mmdata.emit.report_duplicates import duplicates_of
 from mmdata.emit.report_pictures import sheets_of
 from mmdata.emit.report_rules import AppliedRule, applied, limits_of
-from mmdata.emit.report_sankey import streams_of
+from mmdata.emit.report_sankey import Stream, sankey, streams_of
 from mmdata.emit.report_sayings import turns_of
 from mmdata.emit.report_scores import score_columns
 from mmdata.emit.report_tail import tails_of
@@ -332,3 +332,11 @@ def test_labels_of_an_axis_never_overlap_nor_leave_the_picture(places: list[tupl
         ends.append((float(x) - half, float(x) + half))
     assert all(left[1] < right[0] for left, right in pairwise(ends))
     assert all(start >= -0.1 and end <= WIDTH + 0.1 for start, end in ends)
+
+
+def test_a_long_source_name_leaves_room_for_its_number_on_a_phone() -> None:
+    streams = [Stream("planted-speech-of-somewhere", "audio_text", "kept", "kept", 12_345)]
+    narrow = str(sankey([*streams, Stream("web", "audio_text", "failed", "fetch", 1)])).split("<svg")[2]
+    labels = [re.sub("<[^>]+>", "", label) for label in re.findall(r"<text.*?</text>", narrow)]
+    assert max(map(len, labels)) == 16
+    assert any(label.startswith("planted-") and label.endswith(" 12,345") for label in labels)
