@@ -1,4 +1,4 @@
-"""The commands; those of the trainer are in train/commands.py. What a command does is in run/, emit/ and train/."""
+"""The commands; those of the trainer are in train/commands.py and evaluate/commands.py, what they do beside them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from mmdata import __version__
+from mmdata.evaluate import commands as asking
 from mmdata.run.ending import end_with
-from mmdata.train.commands import add_commands
+from mmdata.train import commands as training
 
 # Annotations of commands are read at run time by typer, which on Python 3.10 needs Optional.
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -269,7 +270,8 @@ def doctor() -> None:
     raise typer.Exit(0 if ok else 1)
 
 
-add_commands(app)
+training.add_commands(app)
+asking.add_commands(app)
 
 
 def main() -> NoReturn:

@@ -26,6 +26,7 @@ FLOORS = [  # a file may import lower floors and its own folder, nothing else
     {"select"},
     {"emit"},
     {"run", "train"},
+    {"evaluate"},
     {"cli"},
     {"__main__"},
 ]
@@ -33,8 +34,9 @@ FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 NEVER = {  # lower floors that are still out of bounds
     "select": {"image", "video", "audio", "text", "score"},
     "train": {"sources", "fetch", "score", "select", "emit"},
+    "evaluate": {"sources", "fetch", "score", "select", "emit", "run"},
 }
-ONLY_IN = {"ray": {"run", "train"}, "torch": {"score", "train"}}
+ONLY_IN = {"ray": {"run", "train"}, "torch": {"score", "train", "evaluate"}}
 BANNED = {f"{name}.py" for name in ("utils", "util", "helpers", "helper", "common", "misc", "base")}
 MAX_LINES = 300
 MACHINE_PATHS = tuple("/" + name + "/" for name in ("work", "root"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 from contextlib import AbstractContextManager
 
@@ -12,6 +14,8 @@ from mmdata.errors import ConfigError
 from mmdata.train.config import TrainConfig
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# mallopt: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD of malloc.h.
+_KEEP = {-1: (1 << 31) - 1, -2: 1 << 28, -3: 1 << 30}
 
 
 def device_of(config: TrainConfig) -> torch.device:
@@ -21,6 +25,17 @@ def device_of(config: TrainConfig) -> torch.device:
         raise ConfigError(f"{config.path}: machine.device: found cuda, but torch sees no CUDA device; use auto or cpu")
     local = int(os.environ.get("LOCAL_RANK", 0))
     return torch.device("cuda", local) if cuda and config.machine.device != "cpu" else torch.device("cpu")
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed instead of giving it back; for the whole process, and nothing elsewhere.
+
+    Else every step on the CPU asks the kernel for its activations anew, page by page, which is a fifth of its time.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, limit_bytes in _KEEP.items():
+            mallopt(option, limit_bytes)
 
 
 def narrow(model: nn.Module, precision: str) -> None:

@@ -38,6 +38,8 @@ class Encoder(nn.Module):
                 self.model, self.side_px, mean, std = _transformers(options, kind, meta)
             self.register_buffer("mean_3", torch.tensor(mean, dtype=torch.float32), persistent=False)
             self.register_buffer("std_3", torch.tensor(std, dtype=torch.float32), persistent=False)
+        # Convolutions over pixels as they come are nearly twice as fast on the CPU; other weights stay as they are.
+        self.model.to(memory_format=torch.channels_last)
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.config = getattr(self.model, "config", None)
         if not options.train:
@@ -51,7 +53,7 @@ class Encoder(nn.Module):
         if self.kind == "audio":
             return self._sound(inputs, lengths)
         pixels_BHWC = (inputs.float() / 255 - self.mean_3) / self.std_3
-        pixels_BCHW = pixels_BHWC.permute(0, 3, 1, 2).to(next(self.model.parameters()).dtype).contiguous()
+        pixels_BCHW = pixels_BHWC.permute(0, 3, 1, 2).to(next(self.model.parameters()).dtype)
         return list(self._tower(pixels_BCHW) if self.options.kind == "open_clip" else self._vision(pixels_BCHW))
 
     def _vision(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from mmdata.errors import ConfigError
 from mmdata.train import checkpoint
 from mmdata.train.chat import Chat
 from mmdata.train.config import TrainConfig, load
-from mmdata.train.device import device_of, narrow
+from mmdata.train.device import device_of, keep_freed_memory, narrow
 from mmdata.train.dist import Dist
 from mmdata.train.media import MediaSpec
 from mmdata.train.model import MultimodalLM, load_llm, load_tokenizer
@@ -42,6 +42,7 @@ def built(
     New weights are drawn by the config's seed, frozen ones are as narrow as its precision. Raises ConfigError where
     `init` names no checkpoint, or weights are of another model.
     """
+    keep_freed_memory()
     torch.manual_seed(config.seed)
     model = MultimodalLM(config, specs, load_llm(config.llm), blank_id(tokenizer), dist)
     if found is not None:

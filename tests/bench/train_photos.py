@@ -18,16 +18,17 @@ import numpy as np
 import torch
 import yaml
 
+from mmdata.evaluate import blind
+from mmdata.evaluate.generate import Decoding, generate, prompt_of
+from mmdata.evaluate.text_metrics import cider_d
 from mmdata.run.pipeline import Places, run_pipeline
-from mmdata.train import blind, engine
+from mmdata.train import engine
 from mmdata.train.chat import caption_turns
 from mmdata.train.collate import Batch
 from mmdata.train.config import TrainConfig, load
-from mmdata.train.generate import Decoding, generate, prompt_of
 from mmdata.train.records import ShardReader
 from mmdata.train.restore import Restored, restore
 from mmdata.train.sections import DataOptions
-from mmdata.train.text_metrics import cider_d
 from tests.bench.table import Row
 
 ROOT = Path(__file__).parents[2]

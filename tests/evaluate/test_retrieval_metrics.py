@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdata.train.retrieval_metrics import mean_average_precision, ranked, recall_at, retrieval
+from mmdata.evaluate.retrieval_metrics import mean_average_precision, ranked, recall_at, retrieval
 
 
 def test_two_pictures_with_three_captions_by_hand() -> None:

@@ -10,12 +10,12 @@ import torch
 import yaml
 
 from mmdata.errors import Reason, SampleError
+from mmdata.evaluate.generate import Decoding, end_ids, generate, prompt_of
 from mmdata.train import engine
 from mmdata.train.chat import IGNORE, Chat, Turn, caption_turns
 from mmdata.train.collate import pack
 from mmdata.train.dist import Dist
 from mmdata.train.engine import Run
-from mmdata.train.generate import Decoding, end_ids, generate, prompt_of
 from mmdata.train.media import Medium
 from mmdata.train.prepared import prepare
 from mmdata.train.restore import Restored, restore

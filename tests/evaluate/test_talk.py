@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 
 from mmdata.cli import app
 from mmdata.errors import SourceError
+from mmdata.evaluate.generate import Decoding
+from mmdata.evaluate.talk import Conversation
 from mmdata.train import engine
 from mmdata.train.chat import Turn
-from mmdata.train.generate import Decoding
 from mmdata.train.restore import restore
-from mmdata.train.talk import Conversation
 from tests.builders import jpeg
 from tests.media.ffmpeg_made import make, picture
 from tests.train import shelf, tiny

@@ -17,14 +17,14 @@ import torch
 from torch.nn import functional as F
 
 from mmdata.errors import SampleError
-from mmdata.train.blind import blinded, sample_losses
+from mmdata.evaluate.blind import blinded, sample_losses
+from mmdata.evaluate.generate import prompt_of
+from mmdata.evaluate.questions import Question
+from mmdata.evaluate.retrieval_metrics import retrieval
 from mmdata.train.chat import Turn
 from mmdata.train.collate import pack
 from mmdata.train.device import computing
-from mmdata.train.generate import prompt_of
-from mmdata.train.questions import Question
 from mmdata.train.restore import Restored
-from mmdata.train.retrieval_metrics import retrieval
 from mmdata.train.samples import Prepared
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mmdata.errors import SampleError, SourceError
+from mmdata.evaluate.generate import Decoding, generate, prompt_of
+from mmdata.evaluate.media_files import medium_of
 from mmdata.train.chat import Turn
-from mmdata.train.generate import Decoding, generate, prompt_of
 from mmdata.train.media import Medium
-from mmdata.train.media_files import medium_of
 from mmdata.train.restore import Restored
 from mmdata.train.sections import KINDS, Kind
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdata.train.vqa import normalised, vqa_accuracy
+from mmdata.evaluate.vqa import normalised, vqa_accuracy
 
 
 @pytest.mark.parametrize(

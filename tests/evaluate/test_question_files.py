@@ -10,10 +10,10 @@ import cv2
 import pytest
 
 from mmdata.errors import ConfigError, SampleError
-from mmdata.train.evaluate import EvalOptions, evaluate
+from mmdata.evaluate.evaluation import EvalOptions, evaluate
+from mmdata.evaluate.question_files import of_file
+from mmdata.evaluate.questions import Asked
 from mmdata.train.media import decode_HWC
-from mmdata.train.question_files import of_file
-from mmdata.train.questions import Asked
 from mmdata.train.restore import Restored, restore
 from tests.builders import jpeg, picture_HWC
 from tests.train import shelf

@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 
 from mmdata.cli import app
 from mmdata.errors import ConfigError
-from mmdata.train import checkpoint, engine, journal, retrieval
-from mmdata.train.blind import sample_losses
+from mmdata.evaluate import retrieval
+from mmdata.evaluate.blind import sample_losses
+from mmdata.evaluate.evaluation import EvalOptions, evaluate, summaries, table
+from mmdata.evaluate.questions import Question, entries_of, of_dataset, shuffled
+from mmdata.train import checkpoint, engine, journal
 from mmdata.train.collate import pack
-from mmdata.train.evaluate import EvalOptions, evaluate, summaries, table
-from mmdata.train.questions import Question, entries_of, of_dataset, shuffled
 from mmdata.train.restore import restore
 from tests.train import shelf, tiny
 

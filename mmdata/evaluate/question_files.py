@@ -16,11 +16,11 @@ from typing import Any
 import orjson
 
 from mmdata.errors import ConfigError, MmdataError, Reason, SampleError
+from mmdata.evaluate.media_files import medium_of
+from mmdata.evaluate.questions import Asked, Form, Media, Question, drawn, questions_in
 from mmdata.shards import storage
 from mmdata.train.chat import caption_turns, turns_of
 from mmdata.train.media import MediaSpec
-from mmdata.train.media_files import medium_of
-from mmdata.train.questions import Asked, Form, Media, Question, drawn, questions_in
 from mmdata.train.sections import KINDS, Kind
 
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdata.train.text_metrics import (
+from mmdata.evaluate.text_metrics import (
     bleu,
     character_errors,
     cider_d,

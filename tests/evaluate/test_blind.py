@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmdata.evaluate.blind import blind_losses, blinded, held_out_packs, sample_losses
+from mmdata.evaluate.questions import entries_of
 from mmdata.train import engine
-from mmdata.train.blind import blind_losses, blinded, held_out_packs, sample_losses
-from mmdata.train.questions import entries_of
 from mmdata.train.restore import Restored, restore
 from mmdata.train.sections import DataOptions
 from tests.builders import jpeg

@@ -15,13 +15,13 @@ from typing import Any
 import orjson
 
 from mmdata.errors import ConfigError, SampleError
+from mmdata.evaluate import blind, question_files, questions, text_metrics
+from mmdata.evaluate.generate import Decoding, generate, prompt_of
+from mmdata.evaluate.questions import Asked, Question
+from mmdata.evaluate.retrieval import retrieve
+from mmdata.evaluate.vqa import vqa_accuracy
 from mmdata.shards import storage
-from mmdata.train import blind, question_files, questions, text_metrics
-from mmdata.train.generate import Decoding, generate, prompt_of
-from mmdata.train.questions import Asked, Question
 from mmdata.train.restore import Restored, restore
-from mmdata.train.retrieval import retrieve
-from mmdata.train.vqa import vqa_accuracy
 
 _COLUMNS = ("bleu", "rouge_l", "cider_d", "vqa_accuracy", "exact_match", "word_error", "character_error")
 _TOLD_EVERY = 200
