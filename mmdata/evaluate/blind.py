@@ -82,14 +82,13 @@ def held_out_packs(
                 yield packs[asked]
 
 
-def sample_losses(restored: Restored, pack: Batch, embeds_TE: torch.Tensor | None = None) -> torch.Tensor:
-    """- log p of the labelled tokens of each sample, summed [S], on the CPU; embeds_TE: where they are known."""
+def sample_losses(restored: Restored, pack: Batch) -> torch.Tensor:
+    """- log p of the labelled tokens of each sample, summed [S], on the CPU."""
     model, labelled_T = restored.model, pack.labels_T != IGNORE
     found_S = torch.zeros(max(1, len(pack.keys)))
     moved = pack.to(restored.device)
     with torch.inference_mode(), computing(restored.device, restored.config.machine.precision):
-        embeds_TE = model.embed(moved).embeds_TE if embeds_TE is None else embeds_TE
-        hidden_KE = model.hidden(embeds_TE, moved)[labelled_T.to(restored.device)]
+        hidden_KE = model.hidden(model.embed(moved).embeds_TE, moved)[labelled_T.to(restored.device)]
         chunk = restored.config.losses.chunk_tokens
         lost_K = losses.token_losses(hidden_KE, moved.labels_T[moved.labels_T != IGNORE], model.logits, chunk)
     return found_S.index_add_(0, pack.sample_T[labelled_T], lost_K.float().cpu())

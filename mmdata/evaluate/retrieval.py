@@ -3,11 +3,12 @@
 Embeddings are those that the pair losses compare: the mean of a medium's projected tokens and the mean of a text's
 input embeddings, each through its head. Without such a loss a caption's score is log p(caption | medium) less
 log p(caption | blank medium), so that a caption that is likely anyway does not win everywhere; N media and M texts take
-N times M passes of the LLM, so that is for few of them. Shape suffixes: K media tokens, T tokens, E width.
+N times M texts through the LLM, so that is for few of them. Shape suffixes: K media tokens, T tokens, E width.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,17 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from mmdata.errors import SampleError
-from mmdata.evaluate.blind import blinded, sample_losses
+from mmdata.evaluate.blind import blinded
 from mmdata.evaluate.generate import prompt_of
 from mmdata.evaluate.questions import Question
 from mmdata.evaluate.retrieval_metrics import retrieval
-from mmdata.train.chat import Turn
-from mmdata.train.collate import pack
+from mmdata.train import losses
+from mmdata.train.chat import IGNORE, Turn
+from mmdata.train.collate import Batch, pack
 from mmdata.train.device import computing
 from mmdata.train.restore import Restored
 from mmdata.train.samples import Prepared
+
+_AT_ONCE = 64  # texts
 
 
 def retrieve(restored: Restored, questions: Sequence[Question]) -> dict[str, Any]:
@@ -78,45 +83,47 @@ def _likely(restored: Restored, pairs: Pairs) -> np.ndarray:
     rows, blank = [], []
     for prompt, own in pairs:
         batch = pack([prompt])
-        rows.append(_lost(restored, batch, prompt, texts))
-        blank.append(_lost(restored, blinded(restored, batch), prompt, own))
+        rows.append(_lost(restored, batch, texts))
+        blank.append(_lost(restored, blinded(restored, batch), own))
     scores_NM: np.ndarray = np.concatenate(blank) - np.stack(rows)
     return scores_NM
 
 
-def _lost(restored: Restored, batch: Any, prompt: Prepared, texts: Sequence[Prepared]) -> np.ndarray:
-    """- log p of each text after a prompt; its media are encoded once."""
-    with torch.inference_mode(), computing(restored.device, restored.config.machine.precision):
-        prompt_TE = restored.model.embed(batch.to(restored.device)).embeds_TE
-    slots_KE = prompt_TE[torch.tensor(prompt.ids) < 0]
-    limit = restored.config.plan.tokens_per_pack
+def _lost(restored: Restored, batch: Batch, texts: Sequence[Prepared]) -> np.ndarray:
+    """- log p of each text after a prompt, which is read once for all of them."""
+    model, device = restored.model, restored.device
+    decoder = model.decoder.get_decoder()
     found = []
-    for group in _grouped([_told(prompt, text) for text in texts], limit):
-        told = pack([replace(sample, media={}) for sample in group])
-        ids_T = torch.tensor([token for sample in group for token in sample.ids], device=restored.device)
-        with torch.inference_mode(), computing(restored.device, restored.config.machine.precision):
-            embeds_TE = restored.model.decoder.get_input_embeddings()(told.ids_T.to(restored.device))
-            places = torch.nonzero(ids_T < 0).flatten()
-            embeds_TE = embeds_TE.index_copy(0, places, slots_KE.repeat(len(group), 1).to(embeds_TE.dtype))
-        found.append(sample_losses(restored, told, embeds_TE).numpy())
-    return np.concatenate(found)
+    with torch.inference_mode(), computing(device, restored.config.machine.precision):
+        read = decoder(inputs_embeds=model.embed(batch.to(device)).embeds_TE.unsqueeze(0), use_cache=True)
+        for start in range(0, len(texts), _AT_ONCE):
+            ids_BT, labels_BT = (of.to(device) for of in _answers(texts[start : start + _AT_ONCE]))
+            cache = copy.deepcopy(read.past_key_values)
+            cache.batch_repeat_interleave(len(ids_BT))
+            embeds_BTE = model.decoder.get_input_embeddings()(ids_BT)
+            # What fills up shorter texts stands after them, where they do not look.
+            hidden_BTE = decoder(inputs_embeds=embeds_BTE, past_key_values=cache, use_cache=True).last_hidden_state
+            before_B1E = read.last_hidden_state[:, -1:].expand(len(ids_BT), -1, -1)
+            hidden_BTE = torch.cat([before_B1E, hidden_BTE[:, :-1]], dim=1)
+            learned_BT = labels_BT != IGNORE
+            lost_K = losses.token_losses(
+                hidden_BTE[learned_BT], labels_BT[learned_BT], model.logits, restored.config.losses.chunk_tokens
+            )
+            found.append(
+                torch.zeros(learned_BT.shape, device=device).masked_scatter_(learned_BT, lost_K.float()).sum(1)
+            )
+    lost: np.ndarray = torch.cat(found).cpu().numpy()
+    return lost
 
 
-def _told(prompt: Prepared, text: Prepared) -> Prepared:
-    """The text's answer after another prompt: their prompts may differ in length, by their media."""
-    start = next(place for place, label in enumerate(text.labels) if label >= 0)
-    ids, labels = [*prompt.ids, *text.ids[start:]], [*prompt.labels, *text.labels[start:]]
-    return replace(prompt, ids=ids, labels=labels)
-
-
-def _grouped(samples: Sequence[Prepared], limit: int) -> list[list[Prepared]]:
-    """In order, as many together as the limit of tokens allows."""
-    groups: list[list[Prepared]] = []
-    used = limit
-    for sample in samples:
-        if used + len(sample.ids) > limit or not groups:
-            groups.append([])
-            used = 0
-        groups[-1].append(sample)
-        used += len(sample.ids)
-    return groups
+def _answers(texts: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and labels [B, T] from where each answer begins; a prompt's length depends on its own media."""
+    rows = []
+    for text in texts:
+        start = next(place for place, label in enumerate(text.labels) if label >= 0)
+        rows.append((torch.tensor(text.ids[start:]), torch.tensor(text.labels[start:])))
+    ids_BT, labels_BT = (
+        pad_sequence(list(of), batch_first=True, padding_value=blank)
+        for of, blank in zip(zip(*rows, strict=True), (0, IGNORE), strict=True)
+    )
+    return ids_BT, labels_BT

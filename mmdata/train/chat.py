@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmdata.errors import ConfigError, Reason, SampleError
 from mmdata.train.sections import KINDS, Kind
@@ -27,16 +27,14 @@ VICUNA_SYSTEM = (
 )
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """One message: its contents in order, each ("text", text) or (kind of media, "")."""
 
     role: str
     parts: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A piece of a conversation: kind is control, text or a kind of media; learn: the model is to say it."""
 
     kind: str
@@ -96,7 +94,8 @@ class Chat:
 
     def __init__(self, tokenizer: Any, template: str, system: str = "") -> None:
         self.tokenizer, self.template, self.system = tokenizer, template, system
-        if tokenizer.eos_token is None:
+        self.end = tokenizer.eos_token  # kept, as tokenizers look long for their attributes
+        if self.end is None:
             raise ConfigError("llm.model: its tokenizer has no end-of-sequence token")
         if template == "tokenizer" and not tokenizer.chat_template:
             raise ConfigError("llm.template: this tokenizer has no chat template; use chatml, vicuna, llama3 or plain")
@@ -188,7 +187,7 @@ class Chat:
             learn = turn.role == "assistant"
             segments += [Segment(k, text, learn and k == "text") for k, text in turn.parts if learn or k in KINDS]
             if learn:
-                segments.append(Segment("control", self.tokenizer.eos_token, True))
+                segments.append(Segment("control", self.end, True))
         return segments
 
     def _control_texts(self, roles: tuple[str, ...]) -> list[str]:
@@ -205,8 +204,7 @@ class Chat:
                 turns = (f"<|start_header_id|>{role}<|end_header_id|>\n\n{mark}<|eot_id|>" for role, mark in pairs)
                 text = "<|begin_of_text|>" + "".join(turns)
             case "vicuna":
-                eos = self.tokenizer.eos_token
-                forms = {"system": "{} ", "user": "USER: {} ", "assistant": "ASSISTANT: {}" + eos}
+                forms = {"system": "{} ", "user": "USER: {} ", "assistant": "ASSISTANT: {}" + self.end}
                 text = self.begin + ("" if roles[0] == "system" else VICUNA_SYSTEM + " ")
                 text += "".join(forms[role].format(mark) for role, mark in zip(roles, marks, strict=True))
             case _:

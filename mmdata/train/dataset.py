@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmdata.errors import Reason, SampleError
 from mmdata.train.collate import Batch, pack
-from mmdata.train.plan import Pack, Place, Plan
-from mmdata.train.samples import Prepared, SampleLoader
+from mmdata.train.plan import Pack, Plan
+from mmdata.train.samples import Place, Prepared, SampleLoader
 from mmdata.train.sections import MachineOptions
 
 
@@ -26,21 +26,19 @@ class PackDataset(Dataset[Batch]):
     def __getitem__(self, asked: Pack) -> Batch:
         samples: list[Prepared] = []
         bad: list[dict[str, Any]] = []
-        places: list[tuple[int, int, int]] = []
+        kept: list[Place] = []
         used = 0
-        for place in asked.samples:
-            try:
-                sample = self._loader.load(place.entry, place.shard, place.row, asked.epoch)
-                used += len(sample.ids)
-                if used > self._tokens_per_pack:
-                    # Estimated lengths may fall short; what is over is told, never cut.
-                    used -= len(sample.ids)
-                    raise SampleError(Reason.TOO_LONG, f"{len(sample.ids)} tokens are more than its pack has left")
-                samples.append(sample)
-                places.append((place.entry, place.shard, place.row))
-            except SampleError as error:
-                bad.append(self._line(asked, place, error))
-        return replace(pack(samples, asked.step, asked.number, bad), places=places)
+        for place, found in zip(asked.samples, self._loader.load_all(asked.samples, asked.epoch), strict=True):
+            if isinstance(found, Prepared) and used + len(found.ids) > self._tokens_per_pack:
+                # Estimated lengths may fall short; what is over is told, never cut.
+                found = SampleError(Reason.TOO_LONG, f"{len(found.ids)} tokens are more than its pack has left")
+            if isinstance(found, SampleError):
+                bad.append(self._line(asked, place, found))
+                continue
+            used += len(found.ids)
+            samples.append(found)
+            kept.append(place)
+        return replace(pack(samples, asked.step, asked.number, bad), places=kept)
 
     def _line(self, asked: Pack, place: Place, error: SampleError) -> dict[str, Any]:
         options, reader = self._loader.data[place.entry], self._loader.reader(place.entry)

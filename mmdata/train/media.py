@@ -6,8 +6,10 @@ takes at once: a picture, a frame, a window of sound.
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,41 +102,61 @@ class MediaSpec:
 
 
 def items_of(
-    medium: Medium, spec: MediaSpec, options: augment.AugmentOptions | None, rng: np.random.Generator | None = None
+    medium: Medium,
+    spec: MediaSpec,
+    options: augment.AugmentOptions | None,
+    rng: np.random.Generator | None = None,
+    room: Iterator[np.ndarray] | None = None,
 ) -> list[Item]:
     """What the encoder takes for one medium, varied by `options` as `rng` draws where both are given.
 
-    Raises SampleError(decode.corrupt) where it cannot be decoded.
+    room: arrays uint8 [side_px, side_px, 3] to put pictures and frames into, one after the other, so that those of a
+    pack lie together without being copied again. Raises SampleError(decode.corrupt) where it cannot be decoded.
     """
+    room = iter(()) if room is None else room
     try:
         if medium.kind == "audio":
             return _windows(medium, spec, options, rng)
+        first = next(room, None)
         if medium.kind == "video":
             frames, times_s = _frames(medium, spec)
             if options is not None and rng is not None:
                 kept = augment.kept_frames(options, len(frames), rng)
                 frames, times_s = [frames[index] for index in kept], [times_s[index] for index in kept]
         else:
-            frames, times_s = [decode_HWC(*medium.parts[0], spec.side_px)], [0.0]
+            frames, times_s = [decode_HWC(*medium.parts[0], spec.side_px, first)], [0.0]
         if options is not None and rng is not None:
             seed = int(rng.integers(1 << 62))
             frames = [augment.picture(options, frame, np.random.default_rng(seed)) for frame in frames]
         fill = [round(255 * value) for value in spec.mean]
-        return [
-            Item(fit_HWC(frame, spec.side_px, spec.fit, fill), spec.features, spec.tokens(spec.features), time_s)
-            for frame, time_s in zip(frames, times_s, strict=True)
-        ]
+        tokens = spec.tokens(spec.features)
+        fitted = (fit_HWC(frame, spec.side_px, spec.fit, fill) for frame in frames)
+        rooms = itertools.chain([first], room)
+        placed = [_placed(image_HWC, next(rooms, None)) for image_HWC in fitted]
+        return [Item(array, spec.features, tokens, time_s) for array, time_s in zip(placed, times_s, strict=True)]
     except (ValueError, cv2.error, EOFError, RuntimeError, OSError) as error:  # soundfile says RuntimeError, av OSError
         raise SampleError(Reason.CORRUPT, f"{medium.kind}: {error}") from error
 
 
-def decode_HWC(part: str, data: bytes, side_px: int) -> np.ndarray:
-    """A picture as uint8 RGB. Raises ValueError where it cannot be decoded.
+def _placed(image_HWC: np.ndarray, out_HWC: np.ndarray | None) -> np.ndarray:
+    if out_HWC is None or image_HWC is out_HWC:
+        return image_HWC
+    out_HWC[...] = image_HWC
+    return out_HWC
 
-    A JPEG of twice the side or more is decoded at a half, a quarter or an eighth of its size, never below side_px.
+
+def decode_HWC(part: str, data: bytes, side_px: int, out_HWC: np.ndarray | None = None) -> np.ndarray:
+    """A picture as uint8 RGB; `out_HWC` itself where a JPEG is decoded to just its size. Raises ValueError if damaged.
+
+    A larger JPEG is decoded at so many eighths of its size that it is never below side_px.
     """
     if part == "jpg":
-        decoded: np.ndarray = simplejpeg.decode_jpeg(data, min_height=side_px, min_width=side_px)
+        asked: dict[str, Any] = {"min_height": side_px, "min_width": side_px}
+        if out_HWC is not None:
+            with contextlib.suppress(ValueError):  # larger than out_HWC, or damaged, as the second try tells
+                found = simplejpeg.decode_jpeg(data, buffer=out_HWC, **asked)
+                return out_HWC if found.shape == out_HWC.shape else found.copy()
+        decoded: np.ndarray = simplejpeg.decode_jpeg(data, **asked)
         return decoded
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if pixels is None:

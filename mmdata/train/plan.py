@@ -15,19 +15,11 @@ import numpy as np
 
 from mmdata.errors import ConfigError
 from mmdata.train.pools import Pool
+from mmdata.train.samples import Place
 from mmdata.train.sections import PlanOptions
 
 _CARRY_BELOW = 0.9  # a pack less full than this goes back into the next window
 _CARRY_SHARE = 0.25  # of a window, at most
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a sample lies: entry of `data`, shard, row."""
-
-    entry: int
-    shard: int
-    row: int
 
 
 @dataclass(frozen=True)

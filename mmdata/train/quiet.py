@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 
@@ -12,3 +13,5 @@ def quiet_libraries() -> None:
     remarks: Any = logging
     remarks.disable_progress_bar()
     remarks.set_verbosity_error()
+    # peft asks transformers in a way that newer versions call by another name.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)

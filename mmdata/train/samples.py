@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from mmdata.errors import Reason, SampleError
 from mmdata.sample import IMAGE_PARTS
@@ -16,6 +18,16 @@ from mmdata.train.chat import IGNORE, Chat, Encoded, Turn, caption_turns, turns_
 from mmdata.train.media import SAMPLE_RATE_HZ, Item, MediaSpec, Medium, items_of
 from mmdata.train.records import Record, ShardReader
 from mmdata.train.sections import KINDS, DataOptions, Kind
+
+_UNVARIED = augment.AugmentOptions()
+
+
+class Place(NamedTuple):
+    """Where a sample lies: entry of `data`, shard, row."""
+
+    entry: int
+    shard: int
+    row: int
 
 
 @dataclass
@@ -29,6 +41,25 @@ class Prepared:
     labels: list[int]
     media: dict[Kind, list[list[Item]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # spent on read, decode and encode
+
+
+@dataclass
+class Draft:
+    """A sample on its way to Prepared; error: why it does not get there."""
+
+    place: Place
+    options: DataOptions
+    record: Record = field(init=False)
+    usable: dict[Kind, list[Medium]] = field(default_factory=dict)  # media that an encoder takes
+    media: dict[Kind, list[list[Item]]] = field(default_factory=dict)
+    encoded: Encoded = field(init=False)
+    seconds: dict[str, float] = field(default_factory=dict)
+    error: SampleError | None = None
+
+    def prepared(self) -> Prepared:
+        record, encoded = self.record, self.encoded
+        modality = self.options.modality
+        return Prepared(record.key, record.source, modality, encoded.ids, encoded.labels, self.media, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -73,22 +104,49 @@ class SampleLoader:
         return self._readers[entry]
 
     def load(self, entry: int, shard: int, row: int, epoch: int) -> Prepared:
-        """The sample, decoded and varied as this epoch draws. Raises SampleError where it cannot be used."""
-        options = self.data[entry]
-        begun = time.perf_counter()
-        record = self.reader(entry).read(shard, row)
-        read = time.perf_counter()
-        varied = self.varied if self.varied != augment.AugmentOptions() else None
-        media: dict[Kind, list[list[Item]]] = {}
-        for kind, found in self.usable(record).items():
+        """One sample, decoded and varied as this epoch draws. Raises SampleError where it cannot be used."""
+        (found,) = self.load_all([Place(entry, shard, row)], epoch)
+        if isinstance(found, SampleError):
+            raise found
+        return found
+
+    def load_all(self, places: Sequence[Place], epoch: int) -> list[Prepared | SampleError]:
+        """Samples, or why one cannot be used, in the order given.
+
+        One kind of work follows the other, each for all samples: its code and tables then stay in the processor's
+        caches, where taking turns costs a quarter more.
+        """
+        drafts = [Draft(place, self.data[place.entry]) for place in places]
+        _each(drafts, "read", self._read)
+        rooms = self._rooms(drafts)
+        _each(drafts, "decode", lambda draft: self._decode(draft, epoch, rooms))
+        _each(drafts, "encode", self._encode)
+        return [draft.error or draft.prepared() for draft in drafts]
+
+    def _read(self, draft: Draft) -> None:
+        draft.record = self.reader(draft.place.entry).read(draft.place.shard, draft.place.row)
+        draft.usable = self.usable(draft.record)
+
+    def _rooms(self, drafts: Sequence[Draft]) -> dict[Kind, Iterator[np.ndarray]]:
+        """For each kind that is pixels, arrays side by side for all that these samples may have."""
+        rooms = {}
+        for kind, spec in self.specs.items():
+            most = sum(len(draft.usable.get(kind, ())) for draft in drafts) * (spec.frames if kind == "video" else 1)
+            if spec.takes == "pixels" and most:
+                rooms[kind] = iter(np.empty((most, spec.side_px, spec.side_px, 3), np.uint8))
+        return rooms
+
+    def _decode(self, draft: Draft, epoch: int, rooms: Mapping[Kind, Iterator[np.ndarray]]) -> None:
+        varied = self.varied if self.varied != _UNVARIED else None
+        for kind, found in draft.usable.items():
             for number, medium in enumerate(found):
-                rng = augment.rng_of(self.seed, epoch, record.key, kind, number) if varied else None
-                media.setdefault(kind, []).append(items_of(medium, self.specs[kind], varied, rng))
-        features = {kind: [sum(item.tokens for item in items) for items in of] for kind, of in media.items()}
-        decoded = time.perf_counter()
-        encoded = self.chat.encode(self.turns(options, record), features, self.max_tokens)
-        seconds = {"read": read - begun, "decode": decoded - read, "encode": time.perf_counter() - decoded}
-        return Prepared(record.key, record.source, options.modality, encoded.ids, encoded.labels, media, seconds)
+                rng = augment.rng_of(self.seed, epoch, draft.record.key, kind, number) if varied else None
+                items = items_of(medium, self.specs[kind], varied, rng, rooms.get(kind))
+                draft.media.setdefault(kind, []).append(items)
+
+    def _encode(self, draft: Draft) -> None:
+        features = {kind: [sum(item.tokens for item in items) for items in of] for kind, of in draft.media.items()}
+        draft.encoded = self.chat.encode(self.turns(draft.options, draft.record), features, self.max_tokens)
 
     def measure(self, entry: int, shard: int, row: int) -> Measure:
         """How long the sample will be, from its texts and the index. Raises SampleError where it cannot be used."""
@@ -136,5 +194,17 @@ class SampleLoader:
         turns = turns_of(record.messages)
         if not any(turn.role == "assistant" for turn in turns):
             # A document: nobody asks, so all of its text is learned.
-            turns = [replace(turn, role="assistant") for turn in turns]
+            turns = [turn._replace(role="assistant") for turn in turns]
         return turns
+
+
+def _each(drafts: Sequence[Draft], name: str, work: Callable[[Draft], None]) -> None:
+    """Do one kind of work for every sample that has come so far."""
+    for draft in drafts:
+        if draft.error is None:
+            begun = time.perf_counter()
+            try:
+                work(draft)
+            except SampleError as error:
+                draft.error = error
+            draft.seconds[name] = time.perf_counter() - begun

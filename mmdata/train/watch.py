@@ -21,7 +21,7 @@ def samples_of(pack: Batch, token_losses: torch.Tensor | None) -> list[Any]:
     if token_losses is not None:
         sums_S = torch.zeros(max(1, len(pack.keys))).index_add_(0, sample_K, token_losses.detach().float().cpu())
         means = [total / max(1, count) for total, count in zip(sums_S.tolist(), counts_S, strict=False)]
-    return [list(of) for of in zip(pack.keys, pack.sources, means, counts_S, pack.places, strict=False)]
+    return [list(of) for of in zip(pack.keys, pack.sources, means, counts_S, map(tuple, pack.places), strict=False)]
 
 
 def losses_by(told: list[Any], modalities: list[str]) -> dict[str, dict[str, float]]:

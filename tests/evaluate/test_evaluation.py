@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mmdata.evaluate.questions import Question, entries_of, of_dataset, shuffled
 from mmdata.train import checkpoint, engine, journal
 from mmdata.train.collate import pack
 from mmdata.train.restore import restore
+from mmdata.train.samples import Prepared
 from tests.train import shelf, tiny
 
 
@@ -98,8 +100,18 @@ def test_what_is_not_there_is_said(learned: Path, tmp_path: Path) -> None:
     assert said == []
 
 
-def test_likelihoods_are_those_of_media_and_caption_read_together(learned: Path) -> None:
-    restored = restore(str(learned), ["plan.tokens_per_pack=50"])
+def told(prompt: Prepared, text: Prepared) -> Prepared:
+    """A text's answer after the prompt of another sample."""
+    start = next(place for place, label in enumerate(text.labels) if label >= 0)
+    ids, labels = [*prompt.ids, *text.ids[start:]], [*prompt.labels, *text.labels[start:]]
+    return replace(prompt, ids=ids, labels=labels)
+
+
+def test_likelihoods_are_those_of_media_and_caption_read_together(
+    learned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "_AT_ONCE", 2)
+    restored = restore(str(learned))
     asked = of_dataset(restored, entries_of(restored.config, "", "train"), 3, 0).questions
     pairs = []
     for question in asked:
@@ -110,7 +122,7 @@ def test_likelihoods_are_those_of_media_and_caption_read_together(learned: Path)
         for m, (_, [text]) in enumerate(pairs):
             real, blank = (
                 sample_losses(restored, of)
-                for of in (pack([retrieval._told(prompt, text)]), retrieval.blinded(restored, pack([text])))
+                for of in (pack([told(prompt, text)]), retrieval.blinded(restored, pack([text])))
             )
             assert found_NM[n, m] == pytest.approx(float(blank - real), abs=1e-3)
     assert (np.argmax(found_NM, axis=1) == np.arange(3)).all()

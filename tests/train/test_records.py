@@ -16,9 +16,10 @@ import pytest
 from mmdata.errors import ConfigError, Reason, SampleError
 from mmdata.train.dataset import PackDataset
 from mmdata.train.media import decode_HWC, fit_HWC, spread
-from mmdata.train.plan import Pack, Place
+from mmdata.train.plan import Pack
 from mmdata.train.prepared import prepare
 from mmdata.train.records import Recent, ShardReader
+from mmdata.train.samples import Place
 from tests.builders import picture_HWC
 from tests.train import shelf, tiny
 from tests.train.shelf import asked, text
@@ -205,6 +206,34 @@ def test_pictures_of_each_extension_are_decoded_in_colour_order(part: str) -> No
     assert np.abs(cv2.resize(picture, (8, 8)).astype(int) - cv2.resize(np.ascontiguousarray(found), (8, 8))).mean() < 12
     with pytest.raises(ValueError, match=r"JPEG|not a|Premature|Corrupt"):
         decode_HWC(part, data[:20], 8)
+
+
+def test_pictures_of_a_pack_lie_together_as_each_is_alone_also_around_a_bad_one(
+    tiny_path: Path, tmp_path: Path
+) -> None:
+    sizes_px = [(32, 32), (64, 64), (20, 44), (100, 40), (32, 32), (8, 8)]  # the tower takes 32 x 32
+    samples = []
+    for number, (height_px, width_px) in enumerate(sizes_px):
+        pixels = cv2.resize(picture_HWC(number), (width_px, height_px))
+        part = "png" if number == 4 else "jpg"
+        data = cv2.imencode(f".{part}", pixels)[1].tobytes()
+        samples.append(shelf.Written(f"p-{number}", "picture", parts={part: data}))
+    samples.insert(2, shelf.Written("bad", "picture", parts={"jpg": samples[0].parts["jpg"][:60]}))
+    root = shelf.write(tmp_path / "data", "image_text", samples)
+    loader = prepare(tiny.config(tiny_path, root, machine={"folder": str(tmp_path)})).loader
+    side_px = loader.specs["image"].side_px
+    for rows in ([0, 1, 3, 4, 5, 6], [0, 2, 1], [6, 2]):
+        batch = PackDataset(loader, 512)[Pack(0, 0, 0, tuple(Place(0, 0, row) for row in rows))]
+        good = [row for row in rows if row != 2]
+        assert [line["reason"] for line in batch.bad] == [Reason.CORRUPT.value] * (2 in rows)
+        assert batch.keys == [samples[row].key for row in good]
+        alone = [loader.load(0, 0, row, 0).media["image"][0][0].array for row in good]
+        assert (batch.media["image"].inputs.numpy() == np.stack(alone)).all()
+        for row, array in zip(good, alone, strict=True):
+            part, data = next(iter(samples[row].parts.items()))
+            fill = [round(255 * value) for value in loader.specs["image"].mean]
+            expected = fit_HWC(decode_HWC(part, data, side_px), side_px, loader.specs["image"].fit, fill)
+            assert (array == expected).all()
 
 
 def test_frames_are_spread_over_the_whole() -> None:
