@@ -30,7 +30,7 @@ def device_of(config: TrainConfig) -> torch.device:
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed instead of giving it back; for the whole process, and nothing elsewhere.
 
-    Else every step on the CPU asks the kernel for its activations anew, page by page, which is a fifth of its time.
+    Else every step on the CPU asks the kernel for its activations anew, page by page.
     """
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -113,8 +113,8 @@ class SampleLoader:
     def load_all(self, places: Sequence[Place], epoch: int) -> list[Prepared | SampleError]:
         """Samples, or why one cannot be used, in the order given.
 
-        One kind of work follows the other, each for all samples: its code and tables then stay in the processor's
-        caches, where taking turns costs a quarter more.
+        One kind of work follows the other, each for all samples, so that its code and tables stay in the processor's
+        caches.
         """
         drafts = [Draft(place, self.data[place.entry]) for place in places]
         _each(drafts, "read", self._read)

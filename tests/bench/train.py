@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from mmdata.options import build
-from mmdata.train import engine, journal
+from mmdata.train import checkpoint, engine, journal
 from mmdata.train.config import TrainConfig, load
 from mmdata.train.dataset import batches
 from mmdata.train.dist import Dist
@@ -25,6 +25,7 @@ from mmdata.train.model import load_tokenizer
 from mmdata.train.plan import Plan
 from mmdata.train.pools import Pool
 from mmdata.train.prepared import prepare
+from mmdata.train.restore import built
 from mmdata.train.sections import LlmOptions, PlanOptions
 from tests.bench import train_corpus, train_loaders, train_peer
 from tests.bench.table import Row
@@ -172,26 +173,14 @@ def demo(folder: Path) -> list[Row]:
 
 def _resumed(config: TrainConfig) -> tuple[float, float]:
     """Seconds of loading models, and of everything from the config to the end of the first step."""
-    spent: list[float] = []
-    parts: Any = engine
-    built, loaded = parts.MultimodalLM, parts.load_llm
-
-    def timed(make: Any) -> Any:
-        def call(*given: Any, **named: Any) -> Any:
-            begun = time.perf_counter()
-            made = make(*given, **named)
-            spent.append(time.perf_counter() - begun)
-            return made
-
-        return call
-
-    parts.MultimodalLM, parts.load_llm = timed(built), timed(loaded)
-    try:
-        begun = time.perf_counter()
-        engine.train(config, stop=lambda: True)
-        return sum(spent), time.perf_counter() - begun
-    finally:
-        parts.MultimodalLM, parts.load_llm = built, loaded
+    prepared = prepare(config)
+    newest = checkpoint.checkpoints(prepared.folder / "checkpoints")[-1]
+    begun = time.perf_counter()
+    built(config, prepared.specs, prepared.tokenizer, Dist(), newest)
+    load_s = time.perf_counter() - begun
+    begun = time.perf_counter()
+    engine.train(config, stop=lambda: True)
+    return load_s, time.perf_counter() - begun
 
 
 def memory(folder: Path) -> Row:

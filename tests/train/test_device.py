@@ -1,6 +1,10 @@
-"""What narrow weights promise: models with batch norms compute as they did."""
+"""Narrow weights: models with batch norms compute as they did. Memory: what was freed is used again."""
 
 from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -23,3 +27,24 @@ def test_batch_norms_keep_fp32_as_their_statistics_do(precision: str) -> None:
     with computing(torch.device("cpu"), precision):
         found = tower(pixels_BCHW.to(DTYPES[precision]))
     torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+
+
+FAULTS = """
+import resource, sys
+from mmdata.train.device import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(b"x") * (1 << 27)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="malloc of another C library than glibc")
+def test_memory_that_was_freed_is_not_asked_of_the_kernel_again() -> None:
+    def faults(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert faults("keep") < 10 < faults("leave")
