@@ -26,7 +26,7 @@ from mmdata.errors import ConfigError, DamageError
 from mmdata.sample import IMAGE_PARTS
 from mmdata.shards import ledger, storage
 from mmdata.shards.folders import DatasetFolder, shard_number
-from mmdata.train.media import decode_HWC, fit_HWC
+from mmdata.train.pictures import decode_HWC, fit_HWC
 from mmdata.train.places import Places, read_parts, row_order
 
 _log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from mmdata.errors import ConfigError, SampleError
 from mmdata.sample import IMAGE_PARTS
 from mmdata.train import journal
 from mmdata.train.config import load
-from mmdata.train.media import decode_HWC
+from mmdata.train.pictures import decode_HWC
 from mmdata.train.records import ShardReader
 
 _THUMB_PX = 128

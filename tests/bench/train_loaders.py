@@ -14,7 +14,7 @@ import torch
 from mmdata.train.batches import ImageTextDataset
 from mmdata.train.config import load
 from mmdata.train.dataset import batches
-from mmdata.train.media import decode_HWC, fit_HWC
+from mmdata.train.pictures import decode_HWC, fit_HWC
 from mmdata.train.prepared import Prepared, prepare
 from tests.bench.table import Row
 

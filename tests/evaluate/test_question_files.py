@@ -13,7 +13,7 @@ from mmdata.errors import ConfigError, SampleError
 from mmdata.evaluate.evaluation import EvalOptions, evaluate
 from mmdata.evaluate.question_files import of_file
 from mmdata.evaluate.questions import Asked
-from mmdata.train.media import decode_HWC
+from mmdata.train.pictures import decode_HWC
 from mmdata.train.restore import Restored, restore
 from tests.builders import jpeg, picture_HWC
 from tests.train import shelf

@@ -15,7 +15,8 @@ import pytest
 
 from mmdata.errors import ConfigError, Reason, SampleError
 from mmdata.train.dataset import PackDataset
-from mmdata.train.media import decode_HWC, fit_HWC, spread
+from mmdata.train.media import spread
+from mmdata.train.pictures import decode_HWC, fit_HWC
 from mmdata.train.plan import Pack
 from mmdata.train.prepared import prepare
 from mmdata.train.records import Recent, ShardReader
