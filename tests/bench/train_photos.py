@@ -88,7 +88,7 @@ def _config(folder: Path, dataset: str, name: str, seed: int) -> TrainConfig:
         "projectors": {"image": {"kind": "pixel_shuffle", "merge": 16}},
         "data": [{"dataset": dataset}],
         "optimizer": {"lr_projector": 3e-3},  # as in pipelines/train/align.yaml
-        "plan": {"tokens_per_pack": 512, "packs_per_step": 1, "epochs": 2},
+        "plan": {"tokens_per_pack": 512, "packs_per_step": 1, "epochs": 1},
         "machine": {"folder": str(folder / "trained"), "workers": 1, "checkpoint_every": 1000},
     }
     path = folder / f"{name}.yaml"
