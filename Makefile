@@ -19,7 +19,7 @@ SERVE := $(if $(filter $(abspath pipelines/demo.yaml),$(abspath $(PIPELINE))),$(
 export HF_HUB_OFFLINE ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
 # Threads of torch that wait by spinning would take the cores from the workers that decode; in training they are faster.
-shards submit test: export OMP_WAIT_POLICY ?= passive
+shards submit test chaos: export OMP_WAIT_POLICY ?= passive
 
 .PHONY: help setup shards train test chaos check bench submit clean
 

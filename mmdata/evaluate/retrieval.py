@@ -3,7 +3,8 @@
 Embeddings are those that the pair losses compare: the mean of a medium's projected tokens and the mean of a text's
 input embeddings, each through its head. Without such a loss a caption's score is log p(caption | medium) less
 log p(caption | blank medium), so that a caption that is likely anyway does not win everywhere; N media and M texts take
-N times M texts through the LLM, so that is for few of them. Shape suffixes: K media tokens, T tokens, E width.
+N times M texts through the LLM, so that is for few of them.
+Shape suffixes: B texts, K labelled tokens, T tokens, E width.
 """
 
 from __future__ import annotations
@@ -29,8 +30,6 @@ from mmdata.train.collate import Batch, pack
 from mmdata.train.device import computing
 from mmdata.train.restore import Restored
 from mmdata.train.samples import Prepared
-
-_AT_ONCE = 64  # texts
 
 
 def retrieve(restored: Restored, questions: Sequence[Question]) -> dict[str, Any]:
@@ -95,11 +94,16 @@ def _lost(restored: Restored, batch: Batch, texts: Sequence[Prepared]) -> np.nda
     decoder = model.decoder.get_decoder()
     found = []
     with torch.inference_mode(), computing(device, restored.config.machine.precision):
-        read = decoder(inputs_embeds=model.embed(batch.to(device)).embeds_TE.unsqueeze(0), use_cache=True)
-        for start in range(0, len(texts), _AT_ONCE):
-            ids_BT, labels_BT = (of.to(device) for of in _answers(texts[start : start + _AT_ONCE]))
+        embeds_1TE = model.embed(batch.to(device)).embeds_TE.unsqueeze(0)
+        mask_1T = torch.ones(embeds_1TE.shape[:2], dtype=torch.long, device=device)
+        read = decoder(inputs_embeds=embeds_1TE, attention_mask=mask_1T, use_cache=True)
+        # Each text has a copy of what was read, so together they are no longer than a pack.
+        longest = max(map(len, (text.ids for text in texts)))
+        at_once = max(1, restored.config.plan.tokens_per_pack // (embeds_1TE.shape[1] + longest))
+        for start in range(0, len(texts), at_once):
+            ids_BT, labels_BT = (of.to(device) for of in _answers(texts[start : start + at_once]))
             cache = copy.deepcopy(read.past_key_values)
-            cache.batch_repeat_interleave(len(ids_BT))
+            cache.reorder_cache(torch.zeros(len(ids_BT), dtype=torch.long, device=device))
             embeds_BTE = model.decoder.get_input_embeddings()(ids_BT)
             # What fills up shorter texts stands after them, where they do not look.
             hidden_BTE = decoder(inputs_embeds=embeds_BTE, past_key_values=cache, use_cache=True).last_hidden_state

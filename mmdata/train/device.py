@@ -14,8 +14,8 @@ from mmdata.errors import ConfigError
 from mmdata.train.config import TrainConfig
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# mallopt: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD of malloc.h.
-_KEEP = {-1: (1 << 31) - 1, -2: 1 << 28, -3: 1 << 30}
+# Options of mallopt in malloc.h.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 
 
 def device_of(config: TrainConfig) -> torch.device:
@@ -28,14 +28,16 @@ def device_of(config: TrainConfig) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed instead of giving it back; for the whole process, and nothing elsewhere.
+    """Let glibc keep freed blocks, of less than 1 GiB each, for the whole process; elsewhere this does nothing.
 
     Else every step on the CPU asks the kernel for its activations anew, page by page.
     """
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
-        for option, limit_bytes in _KEEP.items():
-            mallopt(option, limit_bytes)
+        # Before 2.35 glibc takes 32 MiB at most; without a value of ours the others would set this one low for good.
+        if mallopt(_MMAP_THRESHOLD, 1 << 30) or mallopt(_MMAP_THRESHOLD, 1 << 25):
+            mallopt(_TRIM_THRESHOLD, -1)
+            mallopt(_TOP_PAD, 1 << 28)
 
 
 def narrow(model: nn.Module, precision: str) -> None:

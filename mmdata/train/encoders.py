@@ -38,12 +38,13 @@ class Encoder(nn.Module):
                 self.model, self.side_px, mean, std = _transformers(options, kind, meta)
             self.register_buffer("mean_3", torch.tensor(mean, dtype=torch.float32), persistent=False)
             self.register_buffer("std_3", torch.tensor(std, dtype=torch.float32), persistent=False)
-        # Pixels come with their channels last; convolutions in that layout are faster. Other weights stay as they are.
-        self.model.to(memory_format=torch.channels_last)
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.config = getattr(self.model, "config", None)
         if not options.train:
             self.requires_grad_(False)
+            # Pixels come with their channels last; convolutions in that layout are faster. Weights that train keep
+            # theirs, as gradients and moments must have the same.
+            self.model.to(memory_format=torch.channels_last)
 
     def forward(self, inputs: Any, lengths: Sequence[int] = ()) -> list[torch.Tensor]:
         """Features of items: pixels uint8 [B, H, W, 3], mel float32 [B, M, N] or a list of waves [T].

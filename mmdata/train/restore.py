@@ -42,7 +42,8 @@ def built(
     New weights are drawn by the config's seed, frozen ones are as narrow as its precision. Raises ConfigError where
     `init` names no checkpoint, or weights are of another model.
     """
-    keep_freed_memory()
+    if device_of(config).type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(config.seed)
     model = MultimodalLM(config, specs, load_llm(config.llm), blank_id(tokenizer), dist)
     if found is not None:

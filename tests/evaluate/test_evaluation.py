@@ -107,16 +107,15 @@ def told(prompt: Prepared, text: Prepared) -> Prepared:
     return replace(prompt, ids=ids, labels=labels)
 
 
-def test_likelihoods_are_those_of_media_and_caption_read_together(
-    learned: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retrieval, "_AT_ONCE", 2)
-    restored = restore(str(learned))
+def test_likelihoods_are_those_of_media_and_caption_read_together(learned: Path) -> None:
+    restored = restore(str(learned), ["plan.tokens_per_pack=60"])  # two at once
     asked = of_dataset(restored, entries_of(restored.config, "", "train"), 3, 0).questions
     pairs = []
     for question in asked:
         prompt = retrieval.prompt_of(question.key, question.turns, question.read(), restored.chat, restored.specs)
-        pairs.append((prompt, [retrieval._answered(restored, question, prompt, question.references[0])]))
+        text = question.references[0] + " picture" * len(pairs)  # of different lengths
+        pairs.append((prompt, [retrieval._answered(restored, question, prompt, text)]))
+    assert len({len(text.ids) for _, [text] in pairs}) == 3
     found_NM = retrieval._likely(restored, pairs)
     for n, (prompt, _) in enumerate(pairs):
         for m, (_, [text]) in enumerate(pairs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import numpy as np
 import pytest
 
 from mmdata.errors import ConfigError, Reason, SampleError
+from mmdata.train.collate import pack
 from mmdata.train.dataset import PackDataset
-from mmdata.train.media import spread
+from mmdata.train.media import Medium, items_of, spread
 from mmdata.train.pictures import decode_HWC, fit_HWC
 from mmdata.train.plan import Pack
 from mmdata.train.prepared import prepare
 from mmdata.train.records import Recent, ShardReader
-from mmdata.train.samples import Place
+from mmdata.train.samples import Place, Prepared
 from tests.builders import picture_HWC
 from tests.train import shelf, tiny
 from tests.train.shelf import asked, text
@@ -209,10 +211,13 @@ def test_pictures_of_each_extension_are_decoded_in_colour_order(part: str) -> No
         decode_HWC(part, data[:20], 8)
 
 
+@pytest.mark.parametrize("fit", ["pad", "crop"])
 def test_pictures_of_a_pack_lie_together_as_each_is_alone_also_around_a_bad_one(
-    tiny_path: Path, tmp_path: Path
+    tiny_path: Path, tmp_path: Path, fit: str
 ) -> None:
-    sizes_px = [(32, 32), (64, 64), (20, 44), (100, 40), (32, 32), (8, 8)]  # the tower takes 32 x 32
+    side_px = tiny.VISION["image_size"]
+    sizes_px = [(side_px, side_px), (2 * side_px, 2 * side_px), (5, 11), (100, 40), (side_px, side_px), (3, 3)]
+    sizes_px.append((side_px + 1, side_px))
     samples = []
     for number, (height_px, width_px) in enumerate(sizes_px):
         pixels = cv2.resize(picture_HWC(number), (width_px, height_px))
@@ -222,19 +227,32 @@ def test_pictures_of_a_pack_lie_together_as_each_is_alone_also_around_a_bad_one(
     samples.insert(2, shelf.Written("bad", "picture", parts={"jpg": samples[0].parts["jpg"][:60]}))
     root = shelf.write(tmp_path / "data", "image_text", samples)
     loader = prepare(tiny.config(tiny_path, root, machine={"folder": str(tmp_path)})).loader
-    side_px = loader.specs["image"].side_px
-    for rows in ([0, 1, 3, 4, 5, 6], [0, 2, 1], [6, 2]):
-        batch = PackDataset(loader, 512)[Pack(0, 0, 0, tuple(Place(0, 0, row) for row in rows))]
+    loader.specs["image"] = spec = replace(loader.specs["image"], fit=fit)
+    assert spec.side_px == side_px
+    for rows in ([0, 1, 3, 4, 5, 6, 7], [0, 2, 1], [6, 2], [7]):
+        places = [Place(0, 0, row) for row in rows]
+        batch = PackDataset(loader, 512)[Pack(0, 0, 0, tuple(places))]
         good = [row for row in rows if row != 2]
         assert [line["reason"] for line in batch.bad] == [Reason.CORRUPT.value] * (2 in rows)
         assert batch.keys == [samples[row].key for row in good]
-        alone = [loader.load(0, 0, row, 0).media["image"][0][0].array for row in good]
-        assert (batch.media["image"].inputs.numpy() == np.stack(alone)).all()
-        for row, array in zip(good, alone, strict=True):
-            part, data = next(iter(samples[row].parts.items()))
-            fill = [round(255 * value) for value in loader.specs["image"].mean]
-            expected = fit_HWC(decode_HWC(part, data, side_px), side_px, loader.specs["image"].fit, fill)
-            assert (array == expected).all()
+        for row, found_HWC in zip(good, batch.media["image"].inputs.numpy(), strict=True):
+            ((part, data),) = samples[row].parts.items()
+            fill = [round(255 * value) for value in spec.mean]
+            assert (found_HWC == fit_HWC(decode_HWC(part, data, side_px), side_px, fit, fill)).all()
+        held = [found for found in loader.load_all(places, 0) if isinstance(found, Prepared)]
+        inputs = pack(held).media["image"].inputs.numpy()
+        # A bad one leaves a gap before those that follow it.
+        assert np.shares_memory(inputs, held[0].media["image"][0][0].array) == (rows != [0, 2, 1])
+
+
+def test_a_picture_that_was_cut_out_of_a_larger_one_is_whole_in_its_batch(tiny_path: Path) -> None:
+    spec = replace(prepare(tiny.config(tiny_path, str(tiny_path / "eight"))).specs["image"], fit="crop")
+    side_px = spec.side_px
+    data = cv2.imencode(".png", cv2.resize(picture_HWC(1), (side_px, side_px + 1)))[1].tobytes()
+    items = items_of(Medium("image", [("png", data)]), spec, None)
+    tokens = items[0].tokens
+    alone = pack([Prepared("a", "", "", [-1] * tokens, [-100] * tokens, {"image": [items]})])
+    assert (alone.media["image"].inputs[0].numpy() == items[0].array).all()
 
 
 def test_frames_are_spread_over_the_whole() -> None:
