@@ -142,10 +142,10 @@ def _media(samples: Sequence[Prepared], kind: Kind, ids_T: np.ndarray) -> MediaB
 def _stacked(arrays: Sequence[np.ndarray]) -> torch.Tensor:
     """Arrays as one. Those that were put into the places of one array in turn, without a gap, are there already."""
     whole = arrays[0].base
-    # A picture cut out of a larger one has a base too, of another shape.
-    holds_them = isinstance(whole, np.ndarray) and (whole.shape[1:], whole.dtype) == (arrays[0].shape, arrays[0].dtype)
-    if holds_them and all(array.base is whole for array in arrays) and len(arrays) <= len(whole):
+    if isinstance(whole, np.ndarray) and all(array.base is whole for array in arrays) and len(arrays) <= len(whole):
         filled = whole[: len(arrays)]
-        if filled[0].ctypes.data == arrays[0].ctypes.data and filled[-1].ctypes.data == arrays[-1].ctypes.data:
+        # A picture cut out of a larger one has a base too, of another shape.
+        is_alike = (filled.shape[1:], filled.dtype) == (arrays[0].shape, arrays[0].dtype)
+        if is_alike and all(filled[place].ctypes.data == arrays[place].ctypes.data for place in (0, -1)):
             return torch.from_numpy(filled)
     return torch.from_numpy(np.stack(arrays))
