@@ -87,7 +87,7 @@ def _config(folder: Path, dataset: str, name: str, seed: int) -> TrainConfig:
         },
         "projectors": {"image": {"kind": "pixel_shuffle", "merge": 16}},
         "data": [{"dataset": dataset}],
-        "optimizer": {"warmup_share": 0.1},  # of some 70 steps; at 3e-3 two of three seeds learned little
+        "optimizer": {"warmup_share": 0.1},  # of some 70 steps
         "plan": {"tokens_per_pack": 512, "packs_per_step": 1, "epochs": 1},
         "machine": {"folder": str(folder / "trained"), "workers": 1, "checkpoint_every": 1000},
     }
