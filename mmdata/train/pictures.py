@@ -15,7 +15,9 @@ import simplejpeg
 
 
 def decode_HWC(part: str, data: bytes, side_px: int, out_HWC: np.ndarray | None = None) -> np.ndarray:
-    """A picture as uint8 RGB; `out_HWC` itself where a JPEG is decoded to just its size. Raises ValueError if damaged.
+    """A picture as uint8 RGB [H, W, 3]; `out_HWC` itself where a JPEG is decoded to just its size.
+
+    Raises ValueError where it is damaged.
 
     A larger JPEG is decoded at so many eighths of its size that it is never below side_px.
     """
@@ -34,7 +36,10 @@ def decode_HWC(part: str, data: bytes, side_px: int, out_HWC: np.ndarray | None 
 
 
 def fit_HWC(image_HWC: np.ndarray, side_px: int, fit: str, fill: Sequence[int] = (0, 0, 0)) -> np.ndarray:
-    """The picture as a square: its middle (crop), all of it between bars of colour `fill` (pad), or out of shape."""
+    """The picture as uint8 [side_px, side_px, 3]: its middle (crop), all of it between bars of `fill` (pad), or squashed.
+
+    fill: red, green, blue, 0 to 255.
+    """
     height_px, width_px = image_HWC.shape[:2]
     if fit == "crop":
         edge_px = min(height_px, width_px)
