@@ -98,7 +98,7 @@ def _lost(restored: Restored, batch: Batch, texts: Sequence[Prepared]) -> np.nda
         mask_1T = torch.ones(embeds_1TE.shape[:2], dtype=torch.long, device=device)
         read = decoder(inputs_embeds=embeds_1TE, attention_mask=mask_1T, use_cache=True)
         # Each text has a copy of what was read, so together they are no longer than a pack.
-        longest = max(map(len, (text.ids for text in texts)))
+        longest = max(len(text.ids) for text in texts)
         at_once = max(1, restored.config.plan.tokens_per_pack // (embeds_1TE.shape[1] + longest))
         for start in range(0, len(texts), at_once):
             ids_BT, labels_BT = (of.to(device) for of in _answers(texts[start : start + at_once]))
@@ -122,12 +122,8 @@ def _lost(restored: Restored, batch: Batch, texts: Sequence[Prepared]) -> np.nda
 
 def _answers(texts: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and labels [B, T] from where each answer begins; a prompt's length depends on its own media."""
-    rows = []
-    for text in texts:
-        start = next(place for place, label in enumerate(text.labels) if label >= 0)
-        rows.append((torch.tensor(text.ids[start:]), torch.tensor(text.labels[start:])))
-    ids_BT, labels_BT = (
-        pad_sequence(list(of), batch_first=True, padding_value=blank)
-        for of, blank in zip(zip(*rows, strict=True), (0, IGNORE), strict=True)
-    )
-    return ids_BT, labels_BT
+    starts = [next(place for place, label in enumerate(text.labels) if label >= 0) for text in texts]
+    begun = list(zip(texts, starts, strict=True))
+    ids_BT = pad_sequence([torch.tensor(text.ids[start:]) for text, start in begun], batch_first=True)
+    labels = [torch.tensor(text.labels[start:]) for text, start in begun]
+    return ids_BT, pad_sequence(labels, batch_first=True, padding_value=IGNORE)

@@ -36,9 +36,9 @@ def decode_HWC(part: str, data: bytes, side_px: int, out_HWC: np.ndarray | None 
 
 
 def fit_HWC(image_HWC: np.ndarray, side_px: int, fit: str, fill: Sequence[int] = (0, 0, 0)) -> np.ndarray:
-    """The picture as uint8 [side_px, side_px, 3]: its middle (crop), all of it between bars of `fill` (pad), or squashed.
+    """The picture as uint8 [side_px, side_px, 3]: its middle (crop), all of it between bars (pad), or out of shape.
 
-    fill: red, green, blue, 0 to 255.
+    fill: colour of the bars, 0 to 255.
     """
     height_px, width_px = image_HWC.shape[:2]
     if fit == "crop":
