@@ -104,6 +104,10 @@ class Chat:
         self._special = re.compile("|".join(re.escape(text) for text in sorted(specials, key=len, reverse=True)))
         habit = tokenizer("x").input_ids
         self.begin = tokenizer.bos_token if habit and habit[0] == tokenizer.bos_token_id else ""
+        if template == "plain":
+            # LLMs rest their attention on the first token (Xiao et al. 2023). Were that a medium's, projectors would
+            # first have to learn to be such a token, and forget it again for templates that begin with words.
+            self.begin = tokenizer.bos_token or self.end
         self._pieces: dict[tuple[str, ...], list[str]] = {}  # by roles; plain dicts, as a chat travels to workers
         self._tokens: dict[str, list[int]] = {}  # of control text
 
@@ -182,7 +186,7 @@ class Chat:
 
     def _plain_segments(self, turns: Sequence[Turn]) -> list[Segment]:
         """LLaVA's template for alignment: media, then the answer; what the user says is left out."""
-        segments = [Segment("control", self.begin)] if self.begin else []
+        segments = [Segment("control", self.begin)]
         for turn in turns:
             learn = turn.role == "assistant"
             segments += [Segment(k, text, learn and k == "text") for k, text in turn.parts if learn or k in KINDS]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -146,6 +147,18 @@ def spec_of(options: EncoderOptions, projector: ProjectorOptions, kind: Kind) ->
             takes="wave", features=features_PD.shape[0], width=features_PD.shape[1], grid=False,
             window_samples=window_samples, convs=convs, normalise=bool(facts.get("do_normalize", True)), **shared,
         )  # fmt: skip
+
+
+def noise(spec: MediaSpec, features: int) -> tuple[Any, list[int]]:
+    """What an encoder takes for one item of so many features, of noise that is the same every time."""
+    drawn = np.random.default_rng(0)
+    if spec.takes == "pixels":
+        return torch.tensor(drawn.integers(0, 256, (1, spec.side_px, spec.side_px, 3), dtype=np.uint8)), [features]
+    if spec.takes == "mel":
+        frames = spec.window_samples // MEL_HOP
+        return torch.tensor(drawn.standard_normal((1, spec.mel_bands, frames), dtype=np.float32)), [features]
+    samples = round(spec.window_samples * features / spec.features)
+    return [torch.tensor(drawn.standard_normal(samples, dtype=np.float32))], [features]
 
 
 def _sequence(hidden: torch.Tensor) -> torch.Tensor:

@@ -19,8 +19,8 @@ import torch
 from mmdata.train.blocks import blocks
 from mmdata.train.chat import IGNORE
 from mmdata.train.collate import Batch
-from mmdata.train.encoders import Encoder
-from mmdata.train.media import MEL_HOP, MediaSpec
+from mmdata.train.encoders import Encoder, noise
+from mmdata.train.media import MediaSpec
 from mmdata.train.model import MultimodalLM
 from mmdata.train.projectors import Projector
 from mmdata.train.sections import EncoderOptions, Kind
@@ -116,13 +116,7 @@ def _encoder_count(options: EncoderOptions, kind: Kind, spec: MediaSpec) -> Call
     encoder = Encoder(options, kind, meta=True).eval()
 
     def count(features: int) -> float:
-        if spec.takes == "pixels":
-            return _counted(lambda: encoder(torch.zeros(1, spec.side_px, spec.side_px, 3, dtype=torch.uint8)))
-        if spec.takes == "mel":
-            frames = spec.window_samples // MEL_HOP
-            return _counted(lambda: encoder(torch.zeros(1, spec.mel_bands, frames), [features]))
-        samples = round(spec.window_samples * features / spec.features)
-        return _counted(lambda: encoder([torch.zeros(samples)]))
+        return _counted(lambda: encoder(*noise(spec, features)))
 
     return count
 

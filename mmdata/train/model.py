@@ -21,7 +21,7 @@ from mmdata.train.chat import IGNORE
 from mmdata.train.collate import Batch
 from mmdata.train.config import TrainConfig
 from mmdata.train.dist import Dist
-from mmdata.train.encoders import Encoder
+from mmdata.train.encoders import Encoder, noise
 from mmdata.train.media import MediaSpec
 from mmdata.train.projectors import Projector
 from mmdata.train.sections import PACKAGE, Kind, LlmOptions
@@ -108,6 +108,16 @@ class MultimodalLM(nn.Module):
                     _checkpointed(encoder.model)
         self.train()
 
+    @torch.no_grad()
+    def begin(self, specs: Mapping[Kind, MediaSpec]) -> None:
+        """Let new projectors give tokens as large as the LLM's own embeddings, as far as noise can tell."""
+        embedding = self.decoder.get_input_embeddings()  # some scale what lies in their weight
+        rms = float(embedding(torch.arange(0, embedding.num_embeddings, 16)).pow(2).mean().sqrt())
+        for kind, spec in specs.items():
+            projector: Any = self.projectors[kind]
+            projector.begin_at(rms, self._encoder(kind).eval()(*noise(spec, spec.features)))
+        self.train(self.training)
+
     @property
     def decoder(self) -> Any:
         """The causal LM itself, inside of what peft may have put around it."""
@@ -170,7 +180,7 @@ class MultimodalLM(nn.Module):
         tokens: dict[Kind, torch.Tensor] = {}
         embeds_TE = self.decoder.get_input_embeddings()(batch.ids_T if ids_T is None else ids_T)
         for kind, media in batch.media.items():
-            encoder: Any = self.encoders["image" if self.config.encoders[kind].share else kind]
+            encoder = self._encoder(kind)
             trained = encoder.options.train and torch.is_grad_enabled()
             with torch.set_grad_enabled(trained):
                 features = encoder(media.inputs, media.features)
@@ -180,6 +190,9 @@ class MultimodalLM(nn.Module):
                 raise ValueError(f"{kind}: {found} in {', '.join(batch.keys)}")
             embeds_TE = embeds_TE.index_copy(0, media.places_T, tokens[kind].to(embeds_TE.dtype))
         return objectives.Seen(tokens, embeds_TE)
+
+    def _encoder(self, kind: Kind) -> Any:
+        return self.encoders["image" if self.config.encoders[kind].share else kind]
 
     def hidden(self, embeds_TE: torch.Tensor, batch: Batch, decoder: Any = None) -> torch.Tensor:
         """Hidden states [T, E] of a pack, each sample for itself: by its bounds, or by positions that begin anew."""

@@ -98,8 +98,8 @@ def _fingerprint(loader: SampleLoader, entry: int, index: pa.Table) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     facts: list[Any] = [
         hashlib.sha256(backend.to_str().encode() if backend else repr(tokenizer).encode()).hexdigest(),
-        str(tokenizer.chat_template), loader.chat.template, loader.chat.system, loader.max_tokens, loader.seed,
-        repr(sorted(loader.specs.items())), loader.varied.stretch,
+        str(tokenizer.chat_template), loader.chat.template, loader.chat.begin, loader.chat.system,
+        loader.max_tokens, loader.seed, repr(sorted(loader.specs.items())), loader.varied.stretch,
         loader.data[entry].modality, loader.data[entry].prompts,
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts).encode())

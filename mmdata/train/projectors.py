@@ -42,6 +42,18 @@ class Projector(nn.Module):
             case "qformer":
                 self.net = Queries(options, spec.width, width_E, _qformer_layer)
 
+    @torch.no_grad()
+    def begin_at(self, rms: float, features: Sequence[torch.Tensor]) -> None:
+        """Scale the last layer so that tokens of these features are about as large as rms.
+
+        By layers' usual beginnings they come out many times as large as an LLM's own embeddings, and the first steps
+        of training would go into making them smaller.
+        """
+        tokens_KE = self(features, torch.zeros(len(features)))
+        last = [layer for layer in self.net.modules() if isinstance(layer, nn.Linear)][-1]
+        for parameter in last.parameters():
+            parameter.mul_(rms / tokens_KE.pow(2).mean().sqrt().clamp(min=1e-6))
+
     def forward(self, features: Sequence[torch.Tensor], times_s: torch.Tensor) -> torch.Tensor:
         """Embeddings [sum of K, E] of items with features [P, D], in order; times_s [B]: when each item begins."""
         dtype = next(self.net.parameters()).dtype

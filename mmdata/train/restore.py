@@ -48,7 +48,9 @@ def built(
     model = MultimodalLM(config, specs, load_llm(config.llm), blank_id(tokenizer), dist)
     if found is not None:
         checkpoint.load_model(found, model, whole=True)
-    elif config.init:
+    else:
+        model.begin(specs)
+    if found is None and config.init:
         try:
             begun = checkpoint.resolve(config.init)
         except ConfigError as error:

@@ -87,8 +87,8 @@ def _config(folder: Path, dataset: str, name: str, seed: int) -> TrainConfig:
         },
         "projectors": {"image": {"kind": "pixel_shuffle", "merge": 16}},
         "data": [{"dataset": dataset}],
-        "optimizer": {"warmup_share": 0.1},  # of some 70 steps
-        "plan": {"tokens_per_pack": 512, "packs_per_step": 1, "epochs": 1},
+        "optimizer": {"warmup_share": 0.1},  # LLaVA's 0.03 is of thousands of steps
+        "plan": {"tokens_per_pack": 256, "packs_per_step": 1, "epochs": 2},  # some 290 steps
         "machine": {"folder": str(folder / "trained"), "workers": 1, "checkpoint_every": 1000},
     }
     path = folder / f"{name}.yaml"

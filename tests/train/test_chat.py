@@ -58,13 +58,25 @@ def test_templates_write_what_their_models_were_trained_on() -> None:
     turns = caption_turns(["image"], "Say.", "A cat.")
     features: dict[Any, list[int]] = {"image": [1]}
     texts = {name: shown(Chat(TOKENIZER, name, "Be brief.").encode(turns, features, 99)) for name in TEMPLATES}
-    assert texts["plain"] == "[image]A cat.</s>"
+    assert texts["plain"] == "<s>[image]A cat.</s>"
     assert texts["vicuna"] == "Be brief. USER: [image]\nSay. ASSISTANT: A cat.</s>"
     said = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n[image]\nSay.<|im_end|>\n"
     assert texts["chatml"] == texts["tokenizer"] == said + "<|im_start|>assistant\nA cat.<|im_end|>\n"
     head = "<|start_header_id|>{}<|end_header_id|>\n\n{}<|eot_id|>"
     parts = [("system", "Be brief."), ("user", "[image]\nSay."), ("assistant", "A cat.")]
     assert texts["llama3"] == "<|begin_of_text|>" + "".join(head.format(*part) for part in parts)
+
+
+def test_no_medium_stands_first_in_the_plain_template_even_where_the_tokenizer_writes_no_beginning() -> None:
+    made = tiny.tokenizer()
+    turns = caption_turns(["image"], "Say.", "A cat.")
+    for token in ("<s>", None):
+        made.bos_token = token
+        found = Chat(made, "plain").encode(turns, {"image": [2]}, 99)
+        assert made("x").input_ids[0] != made.bos_token_id
+        assert made.decode(found.ids[0]) == (token or "</s>")
+        assert found.ids[1:3] == [PLACEHOLDER["image"]] * 2
+        assert found.labels[:3] == [IGNORE] * 3
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

@@ -16,6 +16,7 @@ from mmdata.train.config import TrainConfig
 from mmdata.train.dist import Dist
 from mmdata.train.model import MultimodalLM, load_llm
 from mmdata.train.objectives import counts
+from mmdata.train.restore import built
 from mmdata.train.samples import Prepared
 from tests.train import shelf, tiny
 from tests.train.shelf import asked, text
@@ -140,6 +141,22 @@ def test_every_placeholder_gets_its_token_and_none_is_left(tiny_path: Path, proj
     assert torch.equal(batch.media["image"].sample_B, torch.tensor([0, 0, 3, 4]))
     assert torch.equal(batch.media["audio"].sample_B, torch.tensor([2, 3]))
     assert len(seen.tokens["image"]) == 4 * tokens
+
+
+@pytest.mark.parametrize("projector", PROJECTORS)
+def test_new_projectors_begin_with_tokens_as_large_as_words(tiny_path: Path, projector: str) -> None:
+    config = config_of(tiny_path, projector)
+    prepared = before.prepare(config)
+    model = built(config, prepared.specs, prepared.tokenizer, Dist(), None)
+    words_rms = model.decoder.get_input_embeddings().weight.pow(2).mean().sqrt()
+    tokens = model.embed(pack(samples_of(prepared))).tokens
+    assert set(tokens) == {"image", "audio"}
+    for kind, tokens_KE in tokens.items():
+        assert 0.5 < tokens_KE.pow(2).mean().sqrt() / words_rms < 2, kind
+    assert model.training
+    assert all(not encoder.training for encoder in model.encoders.values())
+    again = built(config, prepared.specs, prepared.tokenizer, Dist(), None)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
 
 
 def test_labels_are_of_the_next_token_and_never_reach_into_the_next_sample(tiny_path: Path) -> None:
