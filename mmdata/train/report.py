@@ -25,8 +25,8 @@ class Report:
 
     padding_share: of the plan's capacity that stays empty. tokens: by (modality, source), over all epochs;
     label_share: how many of them are learned. refused: samples that cannot be used, by reason. parameters: by part, all
-    and trained. memory_mb: weights, gradients and moments, activations of one pack; an estimate. labels: a few samples
-    as coloured text.
+    and trained. memory_mb: weights, gradients and moments, activations of one pack, and what sharding divides of it; an
+    estimate. labels: a few samples as coloured text.
     """
 
     steps: int
@@ -156,4 +156,7 @@ def _memory_mb(model: MultimodalLM, config: TrainConfig) -> dict[str, int]:
     kept = layers * tokens * width * narrow + layer if config.machine.gradient_checkpointing else layers * layer
     logits = 3 * min(tokens, config.losses.chunk_tokens) * model.decoder.get_output_embeddings().weight.shape[0] * 4
     found = {"weights": frozen * narrow + trained * 4, "gradients and moments": trained * 12, "one pack": kept + logits}
+    if config.machine.sharding == "fsdp":
+        llm = (p for name, p in model.named_parameters() if model.part_of(name) == "llm")
+        found["of it divided by the processes"] = sum(p.numel() * (16 if p.requires_grad else narrow) for p in llm)
     return {part: int(size) >> 20 for part, size in found.items()}

@@ -46,6 +46,24 @@ def test_a_dry_run_tells_what_the_run_then_does(tiny_path: Path, tmp_path: Path)
         assert piece in " ".join(text.split(" ")).replace("  ", " ")
 
 
+@pytest.mark.parametrize("train", ["full", "frozen"])
+def test_memory_tells_what_processes_divide_where_they_share_the_llm(
+    tiny_path: Path, tmp_path: Path, train: str
+) -> None:
+    wide = tiny.llm(tmp_path / "wide", hidden=512)
+    llm = {"model": wide, "train": train}
+    told = {}
+    for sharding in ("ddp", "fsdp"):
+        machine = {"folder": str(tmp_path), "sharding": sharding}
+        told[sharding] = dry_run(tiny.config(tiny_path, str(tiny_path / "eight"), llm=llm, machine=machine))
+    numbers = told["ddp"].parameters["llm"][0]
+    assert numbers * 4 > 8 << 20
+    assert told["ddp"].memory_mb["weights"] >= numbers * 4 >> 20
+    divided = {"of it divided by the processes": numbers * (16 if train == "full" else 4) >> 20}
+    assert told["fsdp"].memory_mb == told["ddp"].memory_mb | divided
+    assert f"of it divided by the processes {divided['of it divided by the processes']} MB" in render(told["fsdp"])
+
+
 def test_a_dry_run_reads_no_weights(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny.config(tiny_path, str(tiny_path / "eight"), machine={"folder": str(tmp_path)})
 
