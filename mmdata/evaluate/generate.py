@@ -41,7 +41,7 @@ def prompt_of(
 ) -> Prepared:
     """A conversation up to where the next answer begins, with its media decoded.
 
-    Raises SampleError where a medium cannot be decoded, has no encoder, or is missing.
+    Raises SampleError where a medium cannot be decoded, has no encoder, or is missing, and where nothing is asked.
     """
     items = {}
     for kind, found in media.items():
@@ -50,7 +50,7 @@ def prompt_of(
         items[kind] = [items_of(medium, specs[kind], None) for medium in found]
     features = {kind: [sum(item.tokens for item in of) for of in found] for kind, found in items.items()}
     ids = chat.prompt_ids(turns, features)
-    if not ids:
+    if all(segment.kind == "control" for segment in chat.segments(turns)):
         raise SampleError(Reason.UNSUPPORTED, "nothing is asked")
     return Prepared(key, "", "", ids, [IGNORE] * len(ids), items)
 
