@@ -50,12 +50,12 @@ def built(
         checkpoint.load_model(found, model, whole=True)
     else:
         model.begin(specs)
-    if found is None and config.init:
-        try:
-            begun = checkpoint.resolve(config.init)
-        except ConfigError as error:
-            raise ConfigError(f"init: {error}") from error
-        checkpoint.load_model(begun, model, whole=False)
+        if config.init:
+            try:
+                begun = checkpoint.resolve(config.init)
+            except ConfigError as error:
+                raise ConfigError(f"init: {error}") from error
+            checkpoint.load_model(begun, model, whole=False)
     narrow(model, config.machine.precision)
     return model
 
