@@ -65,10 +65,10 @@ train: $(VENV)/.train $(ENCODER) ## train by CONFIG= (align, then pipelines/trai
 submit: $(VENV)/.installed $(ENCODER) ## run PIPELINE= as a job of the cluster at RAY_ADDRESS=http://head:8265
 	@$(BIN)/mmdata submit $(PIPELINE) $(SET) $(RUN_ARGS)
 
-test: $(VENV)/.tests $(ENCODER) ## the tests, some ten minutes on two cores
+test: $(VENV)/.tests $(ENCODER) ## the tests, eleven to twelve minutes on two cores (ten are the goal)
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not chaos and not bench" $(ARGS)
 
-chaos: $(VENV)/.tests $(ENCODER) ## the tests that kill workers and drivers again and again, and the slowest
+chaos: $(VENV)/.tests $(ENCODER) ## the tests that kill workers and drivers again and again
 	$(BIN)/python -m pytest -q -m chaos $(ARGS)
 
 check: $(VENV)/.tests ## ruff, mypy and the layout rules

@@ -150,7 +150,10 @@ def spec_of(options: EncoderOptions, projector: ProjectorOptions, kind: Kind) ->
 
 
 def noise(spec: MediaSpec, features: int) -> tuple[Any, list[int]]:
-    """What an encoder takes for one item of so many features, of noise that is the same every time."""
+    """Arguments of `Encoder.forward` for one item of so many features, of noise that is the same every time.
+
+    Pixels uint8 [1, side_px, side_px, 3], a mel float32 [1, M, N] or one wave float32 [T]; and [features].
+    """
     drawn = np.random.default_rng(0)
     if spec.takes == "pixels":
         return torch.tensor(drawn.integers(0, 256, (1, spec.side_px, spec.side_px, 3), dtype=np.uint8)), [features]

@@ -109,13 +109,13 @@ class MultimodalLM(nn.Module):
         self.train()
 
     @torch.no_grad()
-    def begin(self, specs: Mapping[Kind, MediaSpec]) -> None:
-        """Let new projectors give tokens as large as the LLM's own embeddings, as far as noise can tell."""
+    def scale_projectors(self, specs: Mapping[Kind, MediaSpec]) -> None:
+        """Let new projectors give tokens with the root mean square of the LLM's embeddings, as noise tells it."""
         embedding = self.decoder.get_input_embeddings()  # some scale what lies in their weight
         rms = float(embedding(torch.arange(0, embedding.num_embeddings, 16)).pow(2).mean().sqrt())
         for kind, spec in specs.items():
             projector: Any = self.projectors[kind]
-            projector.begin_at(rms, self._encoder(kind).eval()(*noise(spec, spec.features)))
+            projector.scale_tokens(rms, self._encoder(kind).eval()(*noise(spec, spec.features)))
         self.train(self.training)
 
     @property

@@ -43,16 +43,17 @@ class Projector(nn.Module):
                 self.net = Queries(options, spec.width, width_E, _qformer_layer)
 
     @torch.no_grad()
-    def begin_at(self, rms: float, features: Sequence[torch.Tensor]) -> None:
-        """Scale the last layer so that tokens of these features are about as large as rms.
+    def scale_tokens(self, rms: float, features: Sequence[torch.Tensor]) -> None:
+        """Scale the last layer so that tokens of items with features [P, D] have this root mean square.
 
         By layers' usual beginnings they come out many times as large as an LLM's own embeddings, and the first steps
         of training would go into making them smaller.
         """
         tokens_KE = self(features, torch.zeros(len(features)))
         last = [layer for layer in self.net.modules() if isinstance(layer, nn.Linear)][-1]
+        factor = rms / tokens_KE.pow(2).mean().sqrt().clamp(min=1e-6)
         for parameter in last.parameters():
-            parameter.mul_(rms / tokens_KE.pow(2).mean().sqrt().clamp(min=1e-6))
+            parameter.mul_(factor)
 
     def forward(self, features: Sequence[torch.Tensor], times_s: torch.Tensor) -> torch.Tensor:
         """Embeddings [sum of K, E] of items with features [P, D], in order; times_s [B]: when each item begins."""

@@ -49,7 +49,7 @@ def built(
     if found is not None:
         checkpoint.load_model(found, model, whole=True)
     else:
-        model.begin(specs)
+        model.scale_projectors(specs)
         if config.init:
             try:
                 begun = checkpoint.resolve(config.init)

@@ -288,7 +288,7 @@ def test_encoder_loads_anywhere_and_does_not_depend_on_its_folder(
     assert (scores.argmax(1) == range(len(files))).mean() >= 0.5
 
 
-@pytest.mark.chaos  # a minute; test_demo_run asks the same of what the pipeline scored
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_encoder_reaches_what_is_required(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from pipelines.demo.encoder.measure import Encoder, measure_demo
